@@ -1,0 +1,63 @@
+//! Every map, and the counters' one way in. Sizes are fixed: nothing here grows with traffic.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use tracer_ebpf::{ConnectionRecord, Counter, OverflowKey, OverflowValue};
+
+/// What is remembered of a connection from ESTABLISHED to CLOSE.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Tracked {
+    /// CLOCK_MONOTONIC, nanoseconds; 0 when it was established before the tracer.
+    pub established_ns: u64,
+    /// Bits of `tracer_ebpf::flag`, widened so that they can be set atomically.
+    pub flags: u64,
+}
+
+/// Finished connections on their way to the daemon, which may set another size at load.
+#[btf_map]
+pub static RECORDS: RingBuf<ConnectionRecord, { 4 << 20 }> = RingBuf::new();
+
+/// State per socket, freed by the kernel with the socket.
+#[btf_map]
+pub static SOCKETS: SkStorage<Tracked> = SkStorage::new();
+
+/// State per socket by its address, where tracing programs may not use socket storage (kernels before 5.11). The
+/// daemon shrinks it to one entry elsewhere.
+#[btf_map]
+pub static SOCKETS_HASH: LruHashMap<u64, Tracked, 65_536> = LruHashMap::new();
+
+#[btf_map]
+pub static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+
+/// Totals per source while the ring is full.
+#[btf_map]
+pub static OVERFLOW: HashMap<OverflowKey, OverflowValue, 32_768> = HashMap::new();
+
+/// The generation of new overflow entries.
+#[btf_map]
+pub static GENERATION: Array<u32, 1> = Array::new();
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter.slot()) {
+        // A program can be interrupted by another one in softirq on the same CPU, so even a per-CPU slot is added to
+        // atomically. SAFETY: the map lookup gave a valid, aligned slot that lives as long as the program runs.
+        unsafe { add(slot, 1) };
+    }
+}
+
+/// Adds to a map's value atomically: BPF's own add instruction, known to every kernel that has BPF.
+///
+/// # Safety
+/// `slot` points into a map's value, aligned to 8.
+#[inline(always)]
+pub unsafe fn add(slot: *mut u64, amount: u64) {
+    // SAFETY: by this function's contract; the instruction touches these eight bytes and nothing else.
+    unsafe { asm!("lock *(u64 *)({slot} + 0) += {amount}", slot = in(reg) slot, amount = in(reg) amount) };
+}

@@ -1,0 +1,209 @@
+//! The native record: one JSON object a line, `"schema":"amqptrace/1"` on each. docs/RECORDS.md describes every field.
+
+use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tracer_ebpf::Sent;
+
+use super::{Event, Window};
+use crate::{
+    loss::Reason,
+    record::{Connection, Party},
+    source::{LIFE_BOUNDS, Sums},
+    verdict::Verdict,
+};
+
+const SCHEMA: &str = "amqptrace/1";
+
+/// Appends `event` as one line.
+pub fn encode(event: Event<'_>, host: &str, line: &mut Vec<u8>) -> io::Result<()> {
+    let body = match event {
+        Event::Connection(connection, verdict) => Body::Connection(ConnectionBody::new(connection, verdict)),
+        Event::Source(window, source, sums) => {
+            Body::Source(SourceBody::new(window, Some(source), None, sums))
+        }
+        Event::Rest(window, rest) => {
+            Body::Source(SourceBody::new(window, None, Some(rest.folded), &rest.sums))
+        }
+        Event::Loss(window, loss) => Body::Loss(LossBody {
+            time: window.end,
+            window_start: window.start,
+            window_end: window.end,
+            reason: loss.reason,
+            count: loss.count,
+            summary: loss.summary(),
+        }),
+    };
+    serde_json::to_writer(&mut *line, &Line { schema: SCHEMA, host, body })?;
+    line.push(b'\n');
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: &'static str,
+    #[serde(flatten)]
+    body: Body,
+    host: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Body {
+    Connection(ConnectionBody),
+    Source(SourceBody),
+    Loss(LossBody),
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    ip: IpAddr,
+    port: u16,
+}
+
+#[derive(Serialize)]
+struct ConnectionBody {
+    time: Timestamp,
+    verdict: Verdict,
+    source: Endpoint,
+    destination: Endpoint,
+    established: Option<Timestamp>,
+    duration_ns: Option<u64>,
+    closed_by: Party,
+    reset_by: Option<Party>,
+    bytes_in: u64,
+    bytes_out: u64,
+    segments_in: u32,
+    netns: u32,
+    preexisting: bool,
+    evidence: Evidence,
+}
+
+/// The facts that the verdict rests on.
+#[derive(Serialize)]
+struct Evidence {
+    last_state: &'static str,
+    fin_received: bool,
+    source_sent: &'static str,
+    broker_sent: &'static str,
+    socket_error: Option<String>,
+}
+
+impl ConnectionBody {
+    fn new(connection: &Connection, verdict: Verdict) -> Self {
+        let endpoint = |address: std::net::SocketAddr| Endpoint { ip: address.ip(), port: address.port() };
+        Self {
+            time: connection.time,
+            verdict,
+            source: endpoint(connection.source),
+            destination: endpoint(connection.destination),
+            established: connection.established,
+            duration_ns: connection.duration.map(nanoseconds),
+            closed_by: connection.closed_by,
+            reset_by: connection.reset_by,
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
+            segments_in: connection.segments_in,
+            netns: connection.netns,
+            preexisting: connection.established.is_none(),
+            evidence: Evidence {
+                last_state: connection.last_state,
+                fin_received: connection.fin_received,
+                source_sent: sent(connection.outcome.source_sent),
+                broker_sent: sent(connection.outcome.broker_sent),
+                socket_error: (connection.error != 0).then(|| errno(connection.error)),
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SourceBody {
+    window_start: Timestamp,
+    window_end: Timestamp,
+    source: SourceAddress,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folded: Option<u64>,
+    connections: u64,
+    verdicts: BTreeMap<&'static str, u64>,
+    duration_ns: Histogram,
+    unrecorded: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+    period_ns: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct SourceAddress {
+    ip: Option<IpAddr>,
+}
+
+/// `counts[i]` lived at most `bounds[i]` and longer than the bound before; the last count has no bound.
+#[derive(Serialize)]
+struct Histogram {
+    bounds: [u64; LIFE_BOUNDS.len()],
+    counts: [u64; LIFE_BOUNDS.len() + 1],
+}
+
+impl SourceBody {
+    fn new(window: Window, ip: Option<IpAddr>, folded: Option<u64>, sums: &Sums) -> Self {
+        Self {
+            window_start: window.start,
+            window_end: window.end,
+            source: SourceAddress { ip },
+            folded,
+            connections: sums.connections,
+            verdicts: Verdict::ALL
+                .into_iter()
+                .filter(|verdict| sums.verdicts[*verdict as usize] > 0)
+                .map(|verdict| (verdict.name(), sums.verdicts[verdict as usize]))
+                .collect(),
+            duration_ns: Histogram { bounds: LIFE_BOUNDS.map(nanoseconds), counts: sums.lives },
+            unrecorded: sums.unrecorded,
+            bytes_in: sums.bytes_in,
+            bytes_out: sums.bytes_out,
+            first_seen: sums.first_seen,
+            last_seen: sums.last_seen,
+            period_ns: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LossBody {
+    time: Timestamp,
+    window_start: Timestamp,
+    window_end: Timestamp,
+    reason: Reason,
+    count: u64,
+    summary: &'static str,
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+const fn sent(sent: Sent) -> &'static str {
+    match sent {
+        Sent::Nothing => "nothing",
+        Sent::PartOfHeader => "part_of_header",
+        Sent::Header => "header",
+        Sent::More => "more_than_header",
+    }
+}
+
+/// The names of the errors with which TCP closes a socket; another one is given as its number.
+fn errno(error: u32) -> String {
+    match error {
+        32 => "EPIPE".to_owned(),
+        101 => "ENETUNREACH".to_owned(),
+        103 => "ECONNABORTED".to_owned(),
+        104 => "ECONNRESET".to_owned(),
+        110 => "ETIMEDOUT".to_owned(),
+        113 => "EHOSTUNREACH".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,106 @@
+//! The only user of aya: puts the probes into the running kernel and takes out what they write.
+
+mod clock;
+mod counters;
+mod load;
+mod log;
+mod offsets;
+mod overflow;
+
+use aya::{
+    Ebpf,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::ProgramFd,
+};
+use aya_log::EbpfLogger;
+use tokio::io::{Interest, unix::AsyncFd};
+use tracer_ebpf::{ConnectionRecord, Counter, name};
+
+use crate::record::{DecodeError, decode};
+pub use clock::Clock;
+pub use counters::Counters;
+pub use load::{LoadError, Options, StateStore};
+pub use offsets::{Offsets, OffsetsError, VMLINUX};
+pub use overflow::Overflowed;
+use {log::KernelLog, overflow::OverflowTable};
+
+/// A drain takes no more than this at once, so that signals and windows are never far away.
+const MOST_AT_ONCE: usize = 32_768;
+
+/// The running probes. Dropping it detaches them and frees every map.
+pub struct Kernel {
+    /// Holds the programs; `None` once they are detached.
+    ebpf: Option<Ebpf>,
+    records: AsyncFd<RingBuf<MapData>>,
+    counters: PerCpuArray<MapData, u64>,
+    overflow: OverflowTable,
+    programs: Vec<ProgramFd>,
+    log: Option<EbpfLogger<KernelLog>>,
+    state: StateStore,
+}
+
+impl Kernel {
+    /// Loads and attaches everything; on error nothing stays behind. Must be called inside a tokio runtime.
+    pub fn attach(options: &Options) -> Result<Self, LoadError> {
+        let load::Loaded { mut ebpf, state } = load::load(options)?;
+        let log =
+            if options.kernel_log { Some(EbpfLogger::init_with_logger(&mut ebpf, KernelLog)?) } else { None };
+        let ring = load::take::<RingBuf<MapData>>(&mut ebpf, name::RECORDS)?;
+        // SAFETY: aya's ring owns its descriptor and keeps the same one open until it is dropped.
+        let records = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .map_err(|error| LoadError::Wait(error.into()))?;
+        let counters = load::take(&mut ebpf, name::COUNTERS)?;
+        let overflow = OverflowTable::new(
+            load::take(&mut ebpf, name::OVERFLOW)?,
+            load::take(&mut ebpf, name::GENERATION)?,
+        );
+        let programs = load::attach(&mut ebpf)?;
+        Ok(Self { ebpf: Some(ebpf), records, counters, overflow, programs, log, state })
+    }
+
+    /// Where the state of a connection lives between its tracepoints.
+    pub const fn state(&self) -> StateStore {
+        self.state
+    }
+
+    /// Waits until the kernel says that the ring is filling up. It says so once, at a quarter of the ring; what is
+    /// below that is taken on the caller's own timer.
+    pub async fn filling(&self) -> std::io::Result<()> {
+        self.records.readable().await.map(|mut ready| ready.clear_ready())
+    }
+
+    /// Takes records out of the ring, in the order the kernel wrote them; returns whether it was emptied.
+    pub fn drain(&mut self, mut each: impl FnMut(Result<ConnectionRecord, DecodeError>)) -> bool {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        let ring = self.records.get_mut();
+        for _ in 0..MOST_AT_ONCE {
+            match ring.next() {
+                Some(bytes) => each(decode(&bytes)),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Takes the sums of what found the ring full; see [`overflow`] for why they come a drain late.
+    pub fn drain_overflow(&mut self, counters: &Counters) -> anyhow::Result<Vec<Overflowed>> {
+        let put = counters.get(Counter::RingFull).saturating_sub(counters.get(Counter::OverflowFull));
+        if self.ebpf.is_some() {
+            self.overflow.drain(put, Clock::now())
+        } else {
+            self.overflow.drain_all(Clock::now())
+        }
+    }
+
+    /// The totals since the probes were attached.
+    pub fn counters(&self) -> anyhow::Result<Counters> {
+        Counters::read(&self.counters, &self.programs)
+    }
+
+    /// Detaches the probes; what they wrote is still there to be drained.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
+    }
+}

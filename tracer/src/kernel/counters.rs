@@ -1,0 +1,62 @@
+//! The kernel side's own counts, summed over the CPUs.
+
+use std::{fs, os::fd::AsRawFd};
+
+use anyhow::Context as _;
+use aya::{
+    maps::{MapData, PerCpuArray},
+    programs::ProgramFd,
+};
+use tracer_ebpf::Counter;
+
+/// Totals since the probes were attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    totals: [u64; Counter::ALL.len()],
+    /// Runs that the kernel skipped because the same program was interrupted on the same CPU (kernels since 5.12).
+    pub skipped: u64,
+}
+
+impl Counters {
+    /// Reads the totals.
+    pub(super) fn read(slots: &PerCpuArray<MapData, u64>, programs: &[ProgramFd]) -> anyhow::Result<Self> {
+        let mut totals = [0; Counter::ALL.len()];
+        for (counter, total) in Counter::ALL.into_iter().zip(&mut totals) {
+            let per_cpu =
+                slots.get(&counter.slot(), 0).with_context(|| format!("cannot read counter {counter:?}"))?;
+            *total = per_cpu.iter().sum();
+        }
+        Ok(Self { totals, skipped: programs.iter().map(skipped).sum() })
+    }
+
+    /// One counter's total.
+    pub const fn get(&self, counter: Counter) -> u64 {
+        self.totals[counter.slot() as usize]
+    }
+
+    /// What was added since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            totals: std::array::from_fn(|i| self.totals[i].saturating_sub(earlier.totals[i])),
+            skipped: self.skipped.saturating_sub(earlier.skipped),
+        }
+    }
+
+    /// Whether every connection that was seen end is accounted for: in the ring, or as one that did not fit.
+    pub const fn settled(&self) -> bool {
+        self.get(Counter::Seen) == self.get(Counter::Sent) + self.get(Counter::RingFull)
+    }
+}
+
+/// `recursion_misses` of a program; aya does not give it, its file descriptor's information does. Kernels before 5.12
+/// do not skip, and have no such line.
+fn skipped(program: &ProgramFd) -> u64 {
+    use std::os::fd::AsFd as _;
+    let path = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
+    fs::read_to_string(path)
+        .ok()
+        .and_then(|info| {
+            info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+        })
+        .unwrap_or(0)
+}

@@ -1,0 +1,197 @@
+//! Loads the probes that the binary carries, attaches them, and hands out what they write.
+
+use std::{fmt, io};
+
+use aya::{
+    Btf, BtfError, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::{Map, MapError},
+    programs::{BtfTracePoint, ProgramError, ProgramFd},
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use thiserror::Error;
+use tracer_ebpf::{PortSet, name};
+
+use super::{Offsets, OffsetsError};
+
+/// The BPF object, built by this package's build script.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
+
+/// Each program with the tracepoint it goes to, the resets first: a connection whose end is seen has had its resets
+/// seen.
+const PROGRAMS: [&str; 3] = [name::RECEIVE_RESET, name::SEND_RESET, name::SET_STATE];
+
+/// aya-log's own map, shrunk to a page while nobody asks for its lines.
+const KERNEL_LOG_MAP: &str = "AYA_LOGS";
+const PAGE: u32 = 4096;
+
+/// What the probes are told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The watched ports.
+    pub ports: PortSet,
+    /// Size of the ring: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Pass the probes' own debug lines on to the log.
+    pub kernel_log: bool,
+}
+
+/// Where the state of a connection lives between its tracepoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateStore {
+    /// In the socket, freed with it: kernels since 5.11.
+    SocketStorage,
+    /// In an LRU hash of 65,536 sockets; beyond that the oldest are forgotten and look older than the tracer.
+    LruHash,
+}
+
+impl fmt::Display for StateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SocketStorage => "socket storage",
+            Self::LruHash => "LRU hash",
+        })
+    }
+}
+
+/// Why the probes are not running.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Structure offsets.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    /// The kernel's types, which tell where tracepoints are.
+    #[error("cannot read the kernel's BTF: {0}")]
+    KernelTypes(#[from] BtfError),
+    /// The object or its maps.
+    #[error("the kernel does not take the probes' maps: {0}")]
+    Maps(String),
+    /// One program was refused at load.
+    #[error("the kernel refuses the probe on {0}: {1}")]
+    Refused(&'static str, String),
+    /// One program was refused at attach.
+    #[error("cannot attach to the tracepoint {0}: {1}")]
+    Attach(&'static str, String),
+    /// The object lacks what the daemon expects: they were not built together.
+    #[error("the BPF object inside this binary has no {0}")]
+    Object(&'static str),
+    /// A map cannot be used from here.
+    #[error("cannot use the map {0}: {1}")]
+    Map(&'static str, #[source] MapError),
+    /// The ring cannot be waited on.
+    #[error("cannot wait for records: {0}")]
+    Wait(#[from] io::Error),
+    /// The probes' debug lines cannot be read.
+    #[error("cannot read the probes' debug lines: {0}")]
+    Log(#[from] aya_log::Error),
+}
+
+/// The probes as loaded, and where they keep their state.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) state: StateStore,
+}
+
+/// Loads every program; on error nothing stays behind.
+pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
+    // Kernels before 5.11 count maps against this limit. Where it cannot be raised the maps' creation says so.
+    let _: rustix::io::Result<()> = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+    let offsets = Offsets::of_running_kernel()?;
+    let btf = Btf::from_sys_fs()?;
+    match load_with(options, &offsets, &btf, StateStore::SocketStorage) {
+        // The kernel's own words where tracing programs have no such helper: before 5.11.
+        Err(LoadError::Refused(_, why)) if why.contains("bpf_sk_storage_get") => {
+            load_with(options, &offsets, &btf, StateStore::LruHash)
+        }
+        result => result,
+    }
+}
+
+fn load_with(
+    options: &Options,
+    offsets: &Offsets,
+    btf: &Btf,
+    state: StateStore,
+) -> Result<Loaded, LoadError> {
+    let in_socket = u8::from(state == StateStore::SocketStorage);
+    let wake_at = u64::from(options.ring_bytes / 4);
+    let log_level = if options.kernel_log { u8::MAX } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(btf))
+        .override_global(name::OFFSETS, &offsets.0, true)
+        .override_global(name::PORTS, options.ports.words(), true)
+        .override_global(name::SOCKET_STORAGE, &in_socket, true)
+        .override_global(name::WAKE_AT, &wake_at, true)
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .map_max_entries(name::RECORDS, options.ring_bytes);
+    if state == StateStore::SocketStorage {
+        loader.map_max_entries(name::SOCKETS_HASH, 1);
+    }
+    if !options.kernel_log {
+        loader.map_max_entries(KERNEL_LOG_MAP, PAGE);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(maps_refusal(&error)))?;
+    for program in PROGRAMS {
+        probe(&mut ebpf, program)?
+            .load(program, btf)
+            .map_err(|error| LoadError::Refused(program, refusal(&error)))?;
+    }
+    Ok(Loaded { ebpf, state })
+}
+
+/// Attaches every program; they stay attached as long as `ebpf` lives.
+pub(super) fn attach(ebpf: &mut Ebpf) -> Result<Vec<ProgramFd>, LoadError> {
+    PROGRAMS
+        .into_iter()
+        .map(|program| {
+            let refused = |error: &ProgramError| LoadError::Attach(program, refusal(error));
+            let probe = probe(ebpf, program)?;
+            probe.attach().map_err(|error| refused(&error))?;
+            Ok(probe.fd().map_err(|error| refused(&error))?.try_clone()?)
+        })
+        .collect()
+}
+
+/// Takes a map out of the object by its name.
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+) -> Result<T, LoadError> {
+    let found = ebpf.take_map(map).ok_or(LoadError::Object(map))?;
+    T::try_from(found).map_err(|error| LoadError::Map(map, error))
+}
+
+fn probe<'a>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut BtfTracePoint, LoadError> {
+    ebpf.program_mut(program)
+        .ok_or(LoadError::Object(program))?
+        .try_into()
+        .map_err(|_: ProgramError| LoadError::Object(program))
+}
+
+/// What the kernel said, in one line: the system's error and the verifier's last word, not its whole log.
+fn refusal(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let last = log
+                .lines()
+                .map(str::trim)
+                .rfind(|line| !line.is_empty() && !line.starts_with("processed ") && *line != "\0");
+            match last {
+                Some(last) => format!("{io_error} ({last})"),
+                None => io_error.to_string(),
+            }
+        }
+        ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
+        other => other.to_string(),
+    }
+}
+
+fn maps_refusal(error: &EbpfError) -> String {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => {
+            format!("creating {name}: {io_error}")
+        }
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}

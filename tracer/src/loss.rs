@@ -1,0 +1,72 @@
+//! What was not seen in detail: the kernel's counts of a window in, one [`Loss`] for each reason out.
+
+use serde::Serialize;
+use tracer_ebpf::Counter;
+
+use crate::kernel::Counters;
+
+/// Why something was not seen in detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The ring was full. The connections are counted per source and verdict, without a record of their own.
+    RingFull,
+    /// The ring and the overflow table were full. The connections are in no source's count.
+    OverflowFull,
+    /// The kernel could not keep state for a connection, which then ends as one older than the tracer.
+    StateFailed,
+    /// A socket on a watched port that is not TCP.
+    ReadFailed,
+    /// The kernel skipped a run of a probe that was running on the same CPU already.
+    ProbeSkipped,
+    /// A record that the daemon could not decode.
+    Undecodable,
+}
+
+/// One reason's count in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub reason: Reason,
+    /// How many connections, or for [`Reason::ProbeSkipped`] runs.
+    pub count: u64,
+}
+
+impl Loss {
+    /// What it means, in a sentence.
+    pub const fn summary(&self) -> &'static str {
+        match self.reason {
+            Reason::RingFull => {
+                "the ring was full: counted per source and verdict, but without a connection record each"
+            }
+            Reason::OverflowFull => {
+                "the ring and the overflow table were full: seen, but in no source's count"
+            }
+            Reason::StateFailed => {
+                "no state could be kept for these connections; they are reported as older than the tracer"
+            }
+            Reason::ReadFailed => "sockets on a watched port that are not TCP; not traced",
+            Reason::ProbeSkipped => {
+                "the kernel skipped a probe that was running on the same CPU already; as many state changes were missed"
+            }
+            Reason::Undecodable => "kernel records that this version cannot read; in no source's count",
+        }
+    }
+}
+
+/// The losses of a window; none is the usual answer.
+pub fn losses(window: &Counters, undecodable: u64) -> Vec<Loss> {
+    let lost = window.get(Counter::OverflowFull);
+    [
+        (Reason::RingFull, window.get(Counter::RingFull).saturating_sub(lost)),
+        (Reason::OverflowFull, lost),
+        (Reason::StateFailed, window.get(Counter::StateFailed)),
+        (Reason::ReadFailed, window.get(Counter::ReadFailed)),
+        (Reason::ProbeSkipped, window.skipped),
+        (Reason::Undecodable, undecodable),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(reason, count)| Loss { reason, count })
+    .collect()
+}

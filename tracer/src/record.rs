@@ -1,0 +1,272 @@
+//! Kernel bytes in, [`Connection`] out.
+//!
+//! Refuses records of another length or kind and states that no finished connection can have had: what the kernel
+//! side did not write is an error, never a value.
+
+use std::{
+    mem::offset_of,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tracer_ebpf::{ConnectionRecord, Ending, KIND_CONNECTION, Outcome, flag, state};
+
+use crate::kernel::Clock;
+
+/// A record that the kernel side cannot have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Of another length.
+    #[error("a kernel record of {0} bytes; allowed: {size}", size = ConnectionRecord::SIZE)]
+    Length(usize),
+    /// Of an unknown kind.
+    #[error("a kernel record of kind {0}; allowed: {KIND_CONNECTION} (connection)")]
+    Kind(u8),
+    /// With a state in which no established connection ends.
+    #[error("a kernel record that leaves TCP state {0}; allowed: 1, 4, 5, 8, 9, 11")]
+    State(u8),
+}
+
+/// Reads a record from the ring's bytes.
+pub fn decode(bytes: &[u8]) -> Result<ConnectionRecord, DecodeError> {
+    let bytes: &[u8; ConnectionRecord::SIZE] =
+        bytes.try_into().map_err(|_| DecodeError::Length(bytes.len()))?;
+    macro_rules! field {
+        ($name:ident: $type:ty) => {
+            <$type>::from_ne_bytes(array(bytes, offset_of!(ConnectionRecord, $name)))
+        };
+    }
+    let record = ConnectionRecord {
+        closed_ns: field!(closed_ns: u64),
+        established_ns: field!(established_ns: u64),
+        bytes_in: field!(bytes_in: u64),
+        bytes_out: field!(bytes_out: u64),
+        source: array(bytes, offset_of!(ConnectionRecord, source)),
+        destination: array(bytes, offset_of!(ConnectionRecord, destination)),
+        netns: field!(netns: u32),
+        segments_in: field!(segments_in: u32),
+        error: field!(error: u32),
+        source_port: field!(source_port: u16),
+        destination_port: field!(destination_port: u16),
+        flags: field!(flags: u16),
+        last_state: field!(last_state: u8),
+        kind: field!(kind: u8),
+        reserved: field!(reserved: u32),
+    };
+    if record.kind != KIND_CONNECTION {
+        return Err(DecodeError::Kind(record.kind));
+    }
+    if state_name(record.last_state).is_none() {
+        return Err(DecodeError::State(record.last_state));
+    }
+    Ok(record)
+}
+
+fn array<const N: usize>(bytes: &[u8; ConnectionRecord::SIZE], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| bytes[at + i])
+}
+
+/// Who sent something, or closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// The remote end.
+    Source,
+    /// The broker's end.
+    Broker,
+    /// The broker's kernel, on its own or an administrator's account.
+    Kernel,
+}
+
+/// One finished connection, as the daemon speaks of it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// When it ended.
+    pub time: Timestamp,
+    /// When it was established; `None` when that was before the tracer.
+    pub established: Option<Timestamp>,
+    /// From established to ended.
+    pub duration: Option<Duration>,
+    /// The remote end.
+    pub source: SocketAddr,
+    /// The broker's end.
+    pub destination: SocketAddr,
+    /// Payload bytes from the source.
+    pub bytes_in: u64,
+    /// Payload bytes from the broker.
+    pub bytes_out: u64,
+    /// Segments with data from the source.
+    pub segments_in: u32,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// What the verdict depends on.
+    pub outcome: Outcome,
+    /// Who closed it.
+    pub closed_by: Party,
+    /// Who sent a RST, if anybody did.
+    pub reset_by: Option<Party>,
+    /// Whether a FIN came from the source.
+    pub fin_received: bool,
+    /// The TCP state that it left when it ended.
+    pub last_state: &'static str,
+    /// `sk_err` at the end; 0 for none.
+    pub error: u32,
+}
+
+impl Connection {
+    /// Reads times by `clock`, and names what the record's numbers say.
+    pub fn new(record: &ConnectionRecord, clock: Clock) -> Self {
+        let outcome = Outcome::of(record);
+        let duration = (!record.preexisting())
+            .then(|| Duration::from_nanos(record.closed_ns.saturating_sub(record.established_ns)));
+        Self {
+            time: clock.wall(record.closed_ns),
+            established: (!record.preexisting()).then(|| clock.wall(record.established_ns)),
+            duration,
+            source: SocketAddr::new(address(record.source), record.source_port),
+            destination: SocketAddr::new(address(record.destination), record.destination_port),
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+            segments_in: record.segments_in,
+            netns: record.netns,
+            outcome,
+            closed_by: closed_by(outcome.ending),
+            reset_by: reset_by(record, outcome.ending),
+            fin_received: record.has(flag::FIN_RECEIVED),
+            last_state: state_name(record.last_state).unwrap_or("unknown"),
+            error: record.error,
+        }
+    }
+}
+
+/// IPv4-mapped addresses are given as IPv4.
+pub fn address(bytes: [u8; 16]) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+}
+
+const fn closed_by(ending: Ending) -> Party {
+    match ending {
+        Ending::SourceReset | Ending::SourceClose => Party::Source,
+        Ending::BrokerClose => Party::Broker,
+        Ending::Abort | Ending::TimeOut => Party::Kernel,
+    }
+}
+
+/// Who sent a RST. The source's is seen by itself. The broker's is seen only when it comes before the socket closes;
+/// when it comes with the close, the transition tells: an established or half-closed socket goes straight to CLOSE
+/// only in `tcp_disconnect` and in `tcp_close` with data unread, and both then send a RST.
+fn reset_by(record: &ConnectionRecord, ending: Ending) -> Option<Party> {
+    if record.has(flag::RESET_RECEIVED) {
+        return Some(Party::Source);
+    }
+    let closed_at_once = matches!(record.last_state, state::ESTABLISHED | state::CLOSE_WAIT);
+    let by_closing = closed_at_once && record.error == 0 && ending != Ending::TimeOut;
+    (record.has(flag::RESET_SENT) || by_closing).then_some(Party::Broker)
+}
+
+/// The states from which an established connection can end, by their names in RFC 9293.
+const fn state_name(state: u8) -> Option<&'static str> {
+    Some(match state {
+        state::ESTABLISHED => "ESTABLISHED",
+        state::FIN_WAIT1 => "FIN_WAIT1",
+        state::FIN_WAIT2 => "FIN_WAIT2",
+        state::CLOSE_WAIT => "CLOSE_WAIT",
+        state::LAST_ACK => "LAST_ACK",
+        state::CLOSING => "CLOSING",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(record: &ConnectionRecord) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(record.closed_ns.to_ne_bytes());
+        bytes.extend(record.established_ns.to_ne_bytes());
+        bytes.extend(record.bytes_in.to_ne_bytes());
+        bytes.extend(record.bytes_out.to_ne_bytes());
+        bytes.extend(record.source);
+        bytes.extend(record.destination);
+        bytes.extend(record.netns.to_ne_bytes());
+        bytes.extend(record.segments_in.to_ne_bytes());
+        bytes.extend(record.error.to_ne_bytes());
+        bytes.extend(record.source_port.to_ne_bytes());
+        bytes.extend(record.destination_port.to_ne_bytes());
+        bytes.extend(record.flags.to_ne_bytes());
+        bytes.extend([record.last_state, record.kind]);
+        bytes.extend(record.reserved.to_ne_bytes());
+        bytes
+    }
+
+    fn sample() -> ConnectionRecord {
+        ConnectionRecord {
+            closed_ns: 3_500_000_000,
+            established_ns: 1_000_000_000,
+            bytes_in: 0x0102_0304_0506_0708,
+            bytes_out: 9,
+            source: std::net::Ipv4Addr::new(10, 0, 0, 7).to_ipv6_mapped().octets(),
+            destination: std::net::Ipv6Addr::LOCALHOST.octets(),
+            netns: 4_026_531_840,
+            segments_in: 11,
+            error: 104,
+            source_port: 40_000,
+            destination_port: 5672,
+            flags: flag::RESET_RECEIVED,
+            last_state: state::ESTABLISHED,
+            kind: KIND_CONNECTION,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn every_field_is_read_from_its_own_bytes() {
+        assert_eq!(decode(&bytes_of(&sample())), Ok(sample()));
+    }
+
+    #[test]
+    fn what_the_kernel_side_does_not_write_is_refused() {
+        let bytes = bytes_of(&sample());
+        assert_eq!(decode(&bytes[1..]), Err(DecodeError::Length(87)));
+        assert_eq!(decode(&[]), Err(DecodeError::Length(0)));
+        assert_eq!(decode(&bytes_of(&ConnectionRecord { kind: 9, ..sample() })), Err(DecodeError::Kind(9)));
+        for last_state in 0..=u8::MAX {
+            let decoded = decode(&bytes_of(&ConnectionRecord { last_state, ..sample() }));
+            assert_eq!(decoded.is_ok(), [1, 4, 5, 8, 9, 11].contains(&last_state), "state {last_state}");
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4_and_times_are_wall_time() {
+        let clock = Clock::from_offset(jiff::SignedDuration::from_secs(1_000));
+        let connection = Connection::new(&sample(), clock);
+        assert_eq!(connection.source.to_string(), "10.0.0.7:40000");
+        assert_eq!(connection.destination.to_string(), "[::1]:5672");
+        assert_eq!(connection.time.to_string(), "1970-01-01T00:16:43.5Z");
+        assert_eq!(connection.established.map(|t| t.to_string()).as_deref(), Some("1970-01-01T00:16:41Z"));
+        assert_eq!(connection.duration, Some(Duration::from_millis(2_500)));
+        let older = Connection::new(&ConnectionRecord { established_ns: 0, ..sample() }, clock);
+        assert_eq!((older.established, older.duration), (None, None));
+    }
+
+    #[test]
+    fn a_reset_has_a_sender() {
+        let by = |last_state, flags, error| {
+            Connection::new(
+                &ConnectionRecord { last_state, flags, error, ..sample() },
+                Clock::from_offset(jiff::SignedDuration::ZERO),
+            )
+            .reset_by
+        };
+        assert_eq!(by(state::ESTABLISHED, flag::RESET_RECEIVED, 104), Some(Party::Source));
+        assert_eq!(by(state::ESTABLISHED, 0, 0), Some(Party::Broker), "SO_LINGER 0");
+        assert_eq!(by(state::CLOSE_WAIT, flag::FIN_RECEIVED, 0), Some(Party::Broker));
+        assert_eq!(by(state::ESTABLISHED, flag::RESET_SENT, 110), Some(Party::Broker), "keepalive");
+        assert_eq!(by(state::ESTABLISHED, 0, 110), None, "TCP_USER_TIMEOUT sends nothing");
+        assert_eq!(by(state::LAST_ACK, flag::FIN_RECEIVED, 0), None);
+        assert_eq!(by(state::FIN_WAIT2, 0, 0), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Outcome in, verdict out. Pure: no I/O, no clock, no memory of other connections.
+//!
+//! Refuses nothing: every [`Outcome`] has exactly one verdict, and where the evidence of a TCP connection does not
+//! carry a sharper one, it is the nearest that is true.
+
+use std::fmt;
+
+use serde::Serialize;
+use tracer_ebpf::{Ending, Outcome, Sent};
+
+/// What a connection was, by how it ended and what was sent on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(usize)]
+pub enum Verdict {
+    /// Established, then reset by the source before any data: the `enotconn` of RabbitMQ's log.
+    ProbeReset,
+    /// Established, then closed with FIN by the source before any data.
+    ProbeClose,
+    /// The source sent at most the eight bytes of a protocol header, then closed or reset.
+    ProbeHeader,
+    /// The source sent at most a protocol header and the broker closed, a second or more after the handshake.
+    HandshakeTimeout,
+    /// The broker answered with exactly eight bytes: its own protocol header, by which it refuses what was sent
+    /// (AMQP 0-9-1, section 2.2.4).
+    NotAmqp,
+    /// The source sent more than a protocol header and closed first, with FIN.
+    Session,
+    /// The source sent more than a protocol header and reset the connection.
+    SessionReset,
+    /// The broker closed first.
+    BrokerClosed,
+    /// The kernel gave up on the peer (keepalive or retransmission).
+    TimedOut,
+}
+
+impl Verdict {
+    /// Every verdict, worst for a broker's operator first; a verdict's place is its discriminant.
+    pub const ALL: [Self; 9] = [
+        Self::ProbeReset,
+        Self::ProbeClose,
+        Self::ProbeHeader,
+        Self::HandshakeTimeout,
+        Self::NotAmqp,
+        Self::Session,
+        Self::SessionReset,
+        Self::BrokerClosed,
+        Self::TimedOut,
+    ];
+
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ProbeReset => "probe_reset",
+            Self::ProbeClose => "probe_close",
+            Self::ProbeHeader => "probe_header",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::NotAmqp => "not_amqp",
+            Self::Session => "session",
+            Self::SessionReset => "session_reset",
+            Self::BrokerClosed => "broker_closed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+
+    /// Whether an operator would want the source to do otherwise.
+    pub const fn is_offence(self) -> bool {
+        !matches!(self, Self::Session)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Judges one connection.
+pub fn judge(outcome: Outcome) -> Verdict {
+    // An answer of exactly eight bytes is a refusal whoever closed after it: RabbitMQ's first frame is far longer.
+    if outcome.broker_sent == Sent::Header && outcome.source_sent != Sent::Nothing {
+        return Verdict::NotAmqp;
+    }
+    match (outcome.ending, outcome.source_sent) {
+        (Ending::SourceReset, Sent::Nothing) => Verdict::ProbeReset,
+        (Ending::SourceClose, Sent::Nothing) => Verdict::ProbeClose,
+        (Ending::SourceReset | Ending::SourceClose, Sent::PartOfHeader | Sent::Header) => {
+            Verdict::ProbeHeader
+        }
+        (Ending::SourceReset, Sent::More) => Verdict::SessionReset,
+        (Ending::SourceClose, Sent::More) => Verdict::Session,
+        // RabbitMQ closes a connection that has said next to nothing only at its time-out, or when it stops itself.
+        (Ending::BrokerClose, Sent::Nothing | Sent::PartOfHeader | Sent::Header) if outcome.long_enough => {
+            Verdict::HandshakeTimeout
+        }
+        (Ending::BrokerClose | Ending::Abort, _) => Verdict::BrokerClosed,
+        (Ending::TimeOut, _) => Verdict::TimedOut,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_outcome() -> impl Iterator<Item = Outcome> {
+        (0..=u16::MAX).filter_map(Outcome::unpack)
+    }
+
+    #[test]
+    fn a_verdicts_place_is_its_discriminant() {
+        for (place, verdict) in Verdict::ALL.into_iter().enumerate() {
+            assert_eq!(verdict as usize, place);
+            assert_eq!(serde_json::to_value(verdict).ok(), Some(verdict.name().into()));
+        }
+    }
+
+    /// What each verdict's name claims, written a second time from its definition in docs/VERDICTS.md.
+    #[test]
+    fn no_verdict_contradicts_its_evidence() {
+        for outcome in every_outcome() {
+            let Outcome { ending, long_enough, source_sent, broker_sent } = outcome;
+            let by_source = matches!(ending, Ending::SourceReset | Ending::SourceClose);
+            let claim = match judge(outcome) {
+                Verdict::ProbeReset => ending == Ending::SourceReset && source_sent == Sent::Nothing,
+                Verdict::ProbeClose => ending == Ending::SourceClose && source_sent == Sent::Nothing,
+                Verdict::ProbeHeader => by_source && matches!(source_sent, Sent::PartOfHeader | Sent::Header),
+                Verdict::HandshakeTimeout => {
+                    ending == Ending::BrokerClose && source_sent != Sent::More && long_enough
+                }
+                Verdict::NotAmqp => source_sent != Sent::Nothing && broker_sent == Sent::Header,
+                Verdict::Session => ending == Ending::SourceClose && source_sent == Sent::More,
+                Verdict::SessionReset => ending == Ending::SourceReset && source_sent == Sent::More,
+                Verdict::BrokerClosed => matches!(ending, Ending::BrokerClose | Ending::Abort),
+                Verdict::TimedOut => ending == Ending::TimeOut,
+            };
+            assert!(claim, "{outcome:?} was judged {}", judge(outcome));
+        }
+    }
+
+    #[test]
+    fn every_verdict_can_be_reached() {
+        for verdict in Verdict::ALL {
+            assert!(every_outcome().any(|outcome| judge(outcome) == verdict), "{verdict} is never given");
+        }
+    }
+
+    #[test]
+    fn what_the_broker_closed_early_is_not_a_time_out() {
+        let silent = Outcome {
+            ending: Ending::BrokerClose,
+            long_enough: false,
+            source_sent: Sent::Nothing,
+            broker_sent: Sent::Nothing,
+        };
+        assert_eq!(judge(silent), Verdict::BrokerClosed);
+        assert_eq!(judge(Outcome { long_enough: true, ..silent }), Verdict::HandshakeTimeout);
+        let refused_login = Outcome { source_sent: Sent::More, broker_sent: Sent::More, ..silent };
+        assert_eq!(judge(Outcome { long_enough: true, ..refused_login }), Verdict::BrokerClosed);
+    }
+}

@@ -1,0 +1,3 @@
+//! Pictures of the tally, for people.
+
+pub mod table;
