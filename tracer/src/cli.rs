@@ -133,6 +133,7 @@ fn one_line(error: &clap::Error) -> String {
     let line = said.join(" ").trim_start_matches("error: ").to_owned();
     match error.kind() {
         ErrorKind::InvalidSubcommand => format!("{line}; allowed: {}", verbs()),
+        ErrorKind::UnknownArgument => format!("{line}; see amqptrace --help and amqptrace VERB --help"),
         _ => line,
     }
 }
@@ -188,15 +189,15 @@ mod tests {
             (&["run", "--duration", "5"][..], "'5'", "with a unit"),
             (&["run", "--duration", "0s"][..], "'0s'", "100ms to 366d"),
             (&["run", "--interval", "99999d"][..], "'99999d'", "100ms to 366d"),
-            (&["run", "--interval", "-1s"][..], "'-1", "--interval"),
+            (&["run", "--interval", "-1s"][..], "'-1'", "see amqptrace --help"),
             (&["run", "--format", "xml"][..], "'xml'", "table, json"),
             (&["run", "--events", "all"][..], "'all'", "connections, sources, loss"),
             (&["run", "--output", "ftp:x"][..], "'ftp:x'", "stdout, file:PATH"),
             (&["run", "--output", "file:"][..], "'file:'", "stdout, file:PATH"),
             (&["run", "--max-sources", "0"][..], "'0'", "1..=10000000"),
             (&["run", "--ring-kib", "3"][..], "'3'", "4..=1048576"),
-            (&["run", "--colour"][..], "'--colour'", ""),
-            (&["doctor", "extra"][..], "'extra'", ""),
+            (&["run", "--colour"][..], "'--colour'", "see amqptrace --help"),
+            (&["doctor", "extra"][..], "'extra'", "see amqptrace --help"),
         ] {
             let line = usage(arguments);
             assert!(line.contains(value) && line.contains(allowed), "{arguments:?}: {line}");

@@ -2,6 +2,7 @@
 
 mod clock;
 mod counters;
+mod features;
 mod load;
 mod log;
 mod offsets;
@@ -19,6 +20,7 @@ use tracer_ebpf::{ConnectionRecord, Counter, name};
 use crate::record::{DecodeError, decode};
 pub use clock::Clock;
 pub use counters::Counters;
+pub use features::{missing_tracepoints, ring_buffer, socket_storage};
 pub use load::{LoadError, Options, StateStore};
 pub use offsets::{Offsets, OffsetsError, VMLINUX};
 pub use overflow::Overflowed;

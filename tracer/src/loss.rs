@@ -70,3 +70,27 @@ pub fn losses(window: &Counters, undecodable: u64) -> Vec<Loss> {
     .map(|(reason, count)| Loss { reason, count })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_count_is_one_loss_and_no_count_is_none() {
+        assert_eq!(losses(&Counters::default(), 0), []);
+        let counters = Counters::of(
+            &[(Counter::Seen, 100), (Counter::Sent, 60), (Counter::RingFull, 40), (Counter::OverflowFull, 5)],
+            3,
+        );
+        let found: Vec<_> = losses(&counters, 2).into_iter().map(|loss| (loss.reason, loss.count)).collect();
+        assert_eq!(
+            found,
+            [
+                (Reason::RingFull, 35),
+                (Reason::OverflowFull, 5),
+                (Reason::ProbeSkipped, 3),
+                (Reason::Undecodable, 2)
+            ]
+        );
+    }
+}

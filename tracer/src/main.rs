@@ -4,6 +4,7 @@
 
 mod cli;
 mod command;
+mod demo;
 mod doctor;
 mod encode;
 mod kernel;

@@ -262,7 +262,7 @@ mod tests {
         }
         first.merge(&second);
         assert_eq!(first.connections(), whole.connections());
-        assert_eq!(whole.connections(), (0..1_000).sum());
+        assert_eq!(whole.connections(), (0..1_000).sum::<u64>());
     }
 
     #[test]

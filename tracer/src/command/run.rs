@@ -29,7 +29,7 @@ const DRAIN_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs until the duration is over, SIGINT or SIGTERM.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    trace(settings, stopped()?).await
+    trace(settings, stopped()?).await.map(|_| ())
 }
 
 /// Completes at SIGINT or SIGTERM; from this call on they no longer end the process by themselves.
@@ -45,7 +45,9 @@ fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Traces until `stop` completes or the settings' duration is over, then drains what is there and ends the last window.
-pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// `stop` is first polled when the probes are attached. Returns the sums since the start, which are kept with
+/// [`Format::Table`] only.
+pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::Result<Tally> {
     // The output first: a tracer that cannot write should not have been attached at all.
     let sink = Sink::open(&settings.output)?;
     let kernel = Kernel::attach(&settings.kernel).map_err(|error| doctor::explain(error.into()))?;
@@ -93,6 +95,16 @@ fn started(settings: &Settings, kernel: &Kernel) -> String {
             Some(duration) => format!("for {}", humantime::format_duration(duration)),
             None => "until Ctrl-C".to_owned(),
         }
+    )
+}
+
+fn ended(counters: &Counters, undecodable: u64) -> String {
+    format!(
+        "amqptrace: {} connections ended; {} have no record of their own, {} are in no source's count, {} probe runs were skipped",
+        counters.get(Counter::Seen),
+        counters.get(Counter::RingFull),
+        counters.get(Counter::OverflowFull) + undecodable,
+        counters.skipped,
     )
 }
 
@@ -241,7 +253,7 @@ impl Pipeline {
     }
 
     /// Detaches the probes, takes everything they left, and ends the last window.
-    fn finish(mut self) -> anyhow::Result<()> {
+    fn finish(mut self) -> anyhow::Result<Tally> {
         self.kernel.detach();
         // A probe that was running at that moment still writes its record; the kernel's counts tell when all are there.
         for _ in 0..1_000 {
@@ -252,13 +264,7 @@ impl Pipeline {
             std::thread::yield_now();
         }
         self.end_window()?;
-        let counters = &self.counters;
-        eprintln!(
-            "amqptrace: {} connections ended, {} of them without a record of their own, {} not counted per source",
-            counters.get(Counter::Seen),
-            counters.get(Counter::RingFull),
-            counters.get(Counter::OverflowFull) + self.undecodable,
-        );
-        Ok(())
+        eprintln!("{}", ended(&self.counters, self.undecodable));
+        Ok(self.total.unwrap_or_else(|| Tally::new(self.settings.max_sources)))
     }
 }

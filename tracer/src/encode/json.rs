@@ -207,3 +207,80 @@ fn errno(error: u32) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kernel::Clock, loss::Loss, source::Tally, verdict::judge};
+    use jiff::SignedDuration;
+    use tracer_ebpf::{ConnectionRecord, flag, state};
+
+    fn line(event: Event<'_>) -> String {
+        let mut line = Vec::new();
+        encode(event, "broker-1\n\"", &mut line).unwrap_or_else(|e| panic!("{e}"));
+        String::from_utf8(line).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn probe() -> Connection {
+        let record = ConnectionRecord {
+            closed_ns: 2_000_000_000,
+            established_ns: 1_999_950_000,
+            source: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 1, 2, 3],
+            destination: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1],
+            source_port: 40_000,
+            destination_port: 5672,
+            netns: 42,
+            error: 104,
+            flags: flag::RESET_RECEIVED,
+            last_state: state::ESTABLISHED,
+            ..ConnectionRecord::default()
+        };
+        Connection::new(&record, Clock::from_offset(SignedDuration::from_secs(1_000_000_000)))
+    }
+
+    #[test]
+    fn a_connection_is_one_line_with_every_field() {
+        let connection = probe();
+        assert_eq!(
+            line(Event::Connection(&connection, judge(connection.outcome))),
+            concat!(
+                r#"{"schema":"amqptrace/1","type":"connection","time":"2001-09-09T01:46:42Z","verdict":"probe_reset","#,
+                r#""source":{"ip":"10.1.2.3","port":40000},"destination":{"ip":"10.0.0.1","port":5672},"#,
+                r#""established":"2001-09-09T01:46:41.99995Z","duration_ns":50000,"closed_by":"source","reset_by":"source","#,
+                r#""bytes_in":0,"bytes_out":0,"segments_in":0,"netns":42,"preexisting":false,"#,
+                r#""evidence":{"last_state":"ESTABLISHED","fin_received":false,"source_sent":"nothing","#,
+                r#""broker_sent":"nothing","socket_error":"ECONNRESET"},"host":"broker-1\n\""}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_source_is_one_line_of_sums() {
+        let mut tally = Tally::new(1);
+        let connection = probe();
+        tally.add(&connection, Verdict::ProbeReset);
+        tally.add(&connection, Verdict::ProbeReset);
+        let window = Window { start: connection.time, end: connection.time };
+        let (ip, sums) = tally.sources().next().unwrap_or_else(|| panic!("one source"));
+        let value: serde_json::Value =
+            serde_json::from_str(&line(Event::Source(window, ip, sums))).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(value["type"], "source");
+        assert_eq!(value["source"]["ip"], "10.1.2.3");
+        assert_eq!(value["verdicts"], serde_json::json!({"probe_reset": 2}));
+        assert_eq!(value["duration_ns"]["counts"], serde_json::json!([2, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+        assert!(value.get("folded").is_none());
+    }
+
+    #[test]
+    fn a_loss_says_what_was_lost() {
+        let connection = probe();
+        let window = Window { start: connection.time, end: connection.time };
+        let lost = Loss { reason: Reason::RingFull, count: 12 };
+        let text = line(Event::Loss(window, lost));
+        assert!(
+            text.contains(r#""type":"loss","#) && text.contains(r#""reason":"ring_full","count":12,"#),
+            "{text}"
+        );
+    }
+}

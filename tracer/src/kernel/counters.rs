@@ -1,6 +1,9 @@
 //! The kernel side's own counts, summed over the CPUs.
 
-use std::{fs, os::fd::AsRawFd};
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use anyhow::Context as _;
 use aya::{
@@ -29,6 +32,16 @@ impl Counters {
         Ok(Self { totals, skipped: programs.iter().map(skipped).sum() })
     }
 
+    /// Given totals.
+    #[cfg(test)]
+    pub fn of(given: &[(Counter, u64)], skipped: u64) -> Self {
+        let mut totals = [0; Counter::ALL.len()];
+        for (counter, total) in given {
+            totals[counter.slot() as usize] = *total;
+        }
+        Self { totals, skipped }
+    }
+
     /// One counter's total.
     pub const fn get(&self, counter: Counter) -> u64 {
         self.totals[counter.slot() as usize]
@@ -51,7 +64,6 @@ impl Counters {
 /// `recursion_misses` of a program; aya does not give it, its file descriptor's information does. Kernels before 5.12
 /// do not skip, and have no such line.
 fn skipped(program: &ProgramFd) -> u64 {
-    use std::os::fd::AsFd as _;
     let path = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
     fs::read_to_string(path)
         .ok()

@@ -18,7 +18,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"
 
 /// Each program with the tracepoint it goes to, the resets first: a connection whose end is seen has had its resets
 /// seen.
-const PROGRAMS: [&str; 3] = [name::RECEIVE_RESET, name::SEND_RESET, name::SET_STATE];
+pub(super) const PROGRAMS: [&str; 3] = [name::RECEIVE_RESET, name::SEND_RESET, name::SET_STATE];
 
 /// aya-log's own map, shrunk to a page while nobody asks for its lines.
 const KERNEL_LOG_MAP: &str = "AYA_LOGS";

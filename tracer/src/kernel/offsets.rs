@@ -3,7 +3,7 @@
 //! Rust's BPF objects carry no CO-RE relocations, so what libbpf would patch at load is read here and handed to the
 //! probes as constants. Refuses a kernel whose structures lack a member, or have it in another size.
 
-use std::{io, path::Path};
+use std::{fs::File, io};
 
 use btf_rs::{Backend, Btf, Struct, Type};
 use thiserror::Error;
@@ -65,7 +65,7 @@ const FIELDS: [(Field, &str, &[&str], usize); Field::COUNT] = [
 impl Offsets {
     /// Reads the running kernel's.
     pub fn of_running_kernel() -> Result<Self, OffsetsError> {
-        Self::of(&open(Path::new(VMLINUX))?)
+        Self::of(&open()?)
     }
 
     fn of(btf: &Btf) -> Result<Self, OffsetsError> {
@@ -89,11 +89,11 @@ impl Offsets {
     }
 }
 
-/// Kernels since 6.16 let their BTF be mapped, which costs 2 ms; a copy in memory costs 130 ms.
-fn open(path: &Path) -> Result<Btf, OffsetsError> {
-    std::fs::File::open(path).map_err(OffsetsError::Unreadable)?;
-    Btf::from_file_with_backend(path, Backend::Mmap)
-        .or_else(|_| Btf::from_file(path))
+/// The running kernel's types. Kernels since 6.16 let them be mapped, which costs 2 ms; a copy in memory costs 130 ms.
+pub(super) fn open() -> Result<Btf, OffsetsError> {
+    File::open(VMLINUX).map_err(OffsetsError::Unreadable)?;
+    Btf::from_file_with_backend(VMLINUX, Backend::Mmap)
+        .or_else(|_| Btf::from_file(VMLINUX))
         .map_err(OffsetsError::Malformed)
 }
 
@@ -116,7 +116,7 @@ fn walk(btf: &Btf, within: &Struct, path: &[&str]) -> Option<(u32, usize)> {
         let found = match (&of_type, name.is_empty()) {
             (Type::Struct(inner) | Type::Union(inner), true) => walk(btf, inner, path),
             (Type::Struct(inner) | Type::Union(inner), false) if !rest.is_empty() => walk(btf, inner, rest),
-            (_, false) if rest.is_empty() => Some((0, size_of_type(btf, &of_type)?)),
+            (_, false) if rest.is_empty() => Some((0, size_of_type(&of_type)?)),
             _ => None,
         };
         if let Some((offset, size)) = found {
@@ -143,7 +143,7 @@ fn resolve(btf: &Btf, mut of_type: Type) -> Option<Type> {
 }
 
 /// Sizes as far as the members read here need them.
-fn size_of_type(_btf: &Btf, of_type: &Type) -> Option<usize> {
+fn size_of_type(of_type: &Type) -> Option<usize> {
     match of_type {
         Type::Int(int) => Some(int.size()),
         Type::Enum(found) => Some(found.size()),
