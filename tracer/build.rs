@@ -33,12 +33,12 @@ fn main() -> Result<()> {
     })
 }
 
-/// The Rust whose sources are there: rustup's nightly, or one that the setup linked.
+/// The Rust whose sources are there: one that the setup linked, because it was linked for this, or rustup's nightly.
 fn toolchain() -> Result<Toolchain<'static>> {
-    if has_sources("nightly") {
-        Ok(Toolchain::Nightly)
-    } else if has_sources(LINKED) {
+    if has_sources(LINKED) {
         Ok(Toolchain::Custom(LINKED))
+    } else if has_sources("nightly") {
+        Ok(Toolchain::Nightly)
     } else {
         bail!("no Rust with its sources (rust-src) for the BPF target; run `cargo xtask setup`")
     }

@@ -68,6 +68,9 @@ pub enum LoadError {
     /// One program was refused at load.
     #[error("the kernel refuses the probe on {0}: {1}")]
     Refused(&'static str, String),
+    /// Tracing programs of this kernel may not use socket storage: before 5.11.
+    #[error("this kernel's tracing programs have no socket storage")]
+    NoSocketStorage,
     /// One program was refused at attach.
     #[error("cannot attach to the tracepoint {0}: {1}")]
     Attach(&'static str, String),
@@ -98,10 +101,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
     let offsets = Offsets::of_running_kernel()?;
     let btf = Btf::from_sys_fs()?;
     match load_with(options, &offsets, &btf, StateStore::SocketStorage) {
-        // The kernel's own words where tracing programs have no such helper: before 5.11.
-        Err(LoadError::Refused(_, why)) if why.contains("bpf_sk_storage_get") => {
-            load_with(options, &offsets, &btf, StateStore::LruHash)
-        }
+        Err(LoadError::NoSocketStorage) => load_with(options, &offsets, &btf, StateStore::LruHash),
         result => result,
     }
 }
@@ -132,9 +132,7 @@ fn load_with(
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(maps_refusal(&error)))?;
     for program in PROGRAMS {
-        probe(&mut ebpf, program)?
-            .load(program, btf)
-            .map_err(|error| LoadError::Refused(program, refusal(&error)))?;
+        probe(&mut ebpf, program)?.load(program, btf).map_err(|error| load_refused(program, &error))?;
     }
     Ok(Loaded { ebpf, state })
 }
@@ -168,15 +166,26 @@ fn probe<'a>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut BtfTra
         .map_err(|_: ProgramError| LoadError::Object(program))
 }
 
+fn load_refused(program: &'static str, error: &ProgramError) -> LoadError {
+    match error {
+        // The verifier's words for a helper that this kind of program does not have: `unknown func NAME#NUMBER`.
+        ProgramError::LoadError { verifier_log, .. }
+            if verifier_log.to_string().contains("unknown func bpf_sk_storage_get") =>
+        {
+            LoadError::NoSocketStorage
+        }
+        error => LoadError::Refused(program, refusal(error)),
+    }
+}
+
 /// What the kernel said, in one line: the system's error and the verifier's last word, not its whole log.
 fn refusal(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
-            let last = log
-                .lines()
-                .map(str::trim)
-                .rfind(|line| !line.is_empty() && !line.starts_with("processed ") && *line != "\0");
+            // The verifier ends with its statistics; what it objected to stands before them.
+            let statistics = |line: &str| line.starts_with("processed ") || line.contains("stack depth");
+            let last = log.lines().map(str::trim).rfind(|line| !line.is_empty() && !statistics(line));
             match last {
                 Some(last) => format!("{io_error} ({last})"),
                 None => io_error.to_string(),
