@@ -26,8 +26,8 @@ pub use offsets::{Offsets, OffsetsError, VMLINUX};
 pub use overflow::Overflowed;
 use {log::KernelLog, overflow::OverflowTable};
 
-/// A drain takes no more than this at once, so that signals and windows are never far away.
-const MOST_AT_ONCE: usize = 32_768;
+/// How many records [`Kernel::drain`] takes at most, so that their lines fit in a little memory.
+pub const BATCH: usize = 4096;
 
 /// The running probes. Dropping it detaches them and frees every map.
 pub struct Kernel {
@@ -71,13 +71,13 @@ impl Kernel {
         self.records.readable().await.map(|mut ready| ready.clear_ready())
     }
 
-    /// Takes records out of the ring, in the order the kernel wrote them; returns whether it was emptied.
+    /// Takes up to [`BATCH`] records out of the ring, in the order the kernel wrote them; returns whether it was emptied.
     pub fn drain(&mut self, mut each: impl FnMut(Result<ConnectionRecord, DecodeError>)) -> bool {
         if let Some(log) = &mut self.log {
             log.flush();
         }
         let ring = self.records.get_mut();
-        for _ in 0..MOST_AT_ONCE {
+        for _ in 0..BATCH {
             match ring.next() {
                 Some(bytes) => each(decode(&bytes)),
                 None => return true,

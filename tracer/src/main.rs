@@ -9,6 +9,7 @@ mod doctor;
 mod encode;
 mod kernel;
 mod loss;
+mod pipeline;
 mod record;
 mod settings;
 mod sink;
