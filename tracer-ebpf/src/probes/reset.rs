@@ -26,6 +26,8 @@ fn mark(ctx: &BtfTracePointContext, flag: u16) -> i32 {
     if let Some(socket) = Socket::new(ctx.arg::<*const c_void>(0))
         && watched(socket.local_port())
         && !tracked::mark(socket, flag)
+        // `tcp_v4_send_reset` also names sockets in TIME_WAIT and half-open ones, which can hold no state.
+        && socket.tcp().is_some()
     {
         // Established before the tracer: the reset must not be lost, so tracking begins here, with no known beginning.
         tracked::begin(socket, Tracked { established_ns: 0, flags: flag.into() });
