@@ -26,8 +26,9 @@ pub use offsets::{Offsets, OffsetsError, VMLINUX};
 pub use overflow::Overflowed;
 use {log::KernelLog, overflow::OverflowTable};
 
-/// How many records [`Kernel::drain`] takes at most, so that their lines fit in a little memory.
-pub const BATCH: usize = 4096;
+/// How many records [`Kernel::drain`] takes at most, so that their lines need little memory, and a slow reader of them
+/// does not hold up signals and windows for long.
+pub const BATCH: usize = 1024;
 
 /// The running probes. Dropping it detaches them and frees every map.
 pub struct Kernel {

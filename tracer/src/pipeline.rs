@@ -19,9 +19,6 @@ use crate::{
     view::table,
 };
 
-/// How many batches of [`crate::kernel::BATCH`] records one drain takes.
-const BATCHES: usize = 16;
-
 /// A window's lines are written whenever this many bytes have come together, so that many sources take no more memory.
 const WRITE_AT: usize = 256 << 10;
 
@@ -68,16 +65,10 @@ impl Pipeline {
         }
     }
 
-    /// Takes what the kernel has: records, and the sums of what found the ring full. A flood does not keep it here: what
-    /// is left after [`BATCHES`] is taken the next time. Returns whether the ring was emptied.
+    /// Takes one batch of what the kernel has: records, and the sums of what found the ring full. Returns whether the ring
+    /// was emptied; a caller that has nothing more urgent to do calls again until it is.
     pub fn drain(&mut self) -> anyhow::Result<bool> {
-        let mut emptied = false;
-        for _ in 0..BATCHES {
-            emptied = self.drain_batch()?;
-            if emptied {
-                break;
-            }
-        }
+        let emptied = self.drain_batch()?;
         let counters = self.kernel.counters()?;
         for overflowed in self.kernel.drain_overflow(&counters)? {
             self.window.add_overflowed(&overflowed, judge(overflowed.outcome));
@@ -85,7 +76,7 @@ impl Pipeline {
         Ok(emptied)
     }
 
-    /// Takes one batch of records and writes what it has to say; returns whether that emptied the ring.
+    /// Takes one batch of records and writes their lines; returns whether that emptied the ring.
     fn drain_batch(&mut self) -> anyhow::Result<bool> {
         let Self { kernel, window, lines, settings, host, undecodable_in_window, .. } = self;
         let clock = Clock::now();

@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
+    task::yield_now,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
@@ -47,20 +48,22 @@ pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow
     drains.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     let mut pipeline = Pipeline::new(settings, kernel, sink);
+    let mut emptied = true;
     tokio::pin!(stop);
     loop {
         tokio::select! {
+            // What ends the trace or a window goes first: under a flood the ring is never empty.
             biased;
             () = &mut stop => break,
             () = until(end) => break,
             _ = windows.tick() => pipeline.end_window()?,
-            _ = drains.tick() => {
-                pipeline.drain()?;
-            }
+            _ = drains.tick() => emptied = pipeline.drain()?,
             filling = pipeline.kernel.filling() => {
                 filling.context("cannot wait for records")?;
-                pipeline.drain()?;
+                emptied = pipeline.drain()?;
             }
+            // Yielding is what lets timers and signals be seen between two batches.
+            () = yield_now(), if !emptied => emptied = pipeline.drain()?,
         }
     }
     pipeline.finish()
