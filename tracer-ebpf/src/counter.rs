@@ -16,12 +16,21 @@ pub enum Counter {
     StateFailed = 4,
     /// Sockets on a watched port that the kernel does not know as TCP sockets (SCTP, for one).
     ReadFailed = 5,
+    /// State changes, of any socket, that the first program on `inet_sock_set_state` was skipped for and the second saw.
+    Rescued = 6,
 }
 
 impl Counter {
     /// Every counter, in slot order.
-    pub const ALL: [Self; 6] =
-        [Self::Seen, Self::Sent, Self::RingFull, Self::OverflowFull, Self::StateFailed, Self::ReadFailed];
+    pub const ALL: [Self; 7] = [
+        Self::Seen,
+        Self::Sent,
+        Self::RingFull,
+        Self::OverflowFull,
+        Self::StateFailed,
+        Self::ReadFailed,
+        Self::Rescued,
+    ];
 
     /// The slot in the per-CPU array.
     #[must_use]

@@ -39,8 +39,12 @@ pub mod name {
     pub const OVERFLOW: &str = "OVERFLOW";
     /// Array of one `u32`: the generation that goes into new [`crate::OverflowKey`]s.
     pub const GENERATION: &str = "GENERATION";
-    /// Program on `inet_sock_set_state`.
+    /// Read-only global: 1 where [`SET_STATE_AGAIN`] is attached too.
+    pub const SECOND: &str = "SECOND";
+    /// Program on `inet_sock_set_state`, which is also the tracepoint's name.
     pub const SET_STATE: &str = "inet_sock_set_state";
+    /// The same program once more, for what the kernel skips of the first.
+    pub const SET_STATE_AGAIN: &str = "inet_sock_set_state_again";
     /// Program on `tcp_receive_reset`.
     pub const RECEIVE_RESET: &str = "tcp_receive_reset";
     /// Program on `tcp_send_reset`.

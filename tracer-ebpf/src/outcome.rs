@@ -13,6 +13,7 @@ const PROTOCOL_HEADER: u64 = 8;
 const EHOSTUNREACH: u32 = 113;
 const ENETUNREACH: u32 = 101;
 const ECONNABORTED: u32 = 103;
+const ECONNRESET: u32 = 104;
 const ETIMEDOUT: u32 = 110;
 
 /// How the connection ended: the first act of closing it.
@@ -117,6 +118,8 @@ const fn ending(record: &ConnectionRecord) -> Ending {
         state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING => Ending::BrokerClose,
         _ if record.has(flag::RESET_RECEIVED) => Ending::SourceReset,
         _ => match record.error {
+            // `tcp_reset` leaves this error for a RST that was received; a RST of one's own leaves it only after CLOSE.
+            ECONNRESET => Ending::SourceReset,
             ETIMEDOUT | EHOSTUNREACH | ENETUNREACH => Ending::TimeOut,
             ECONNABORTED => Ending::Abort,
             _ => Ending::BrokerClose,
@@ -168,6 +171,7 @@ mod tests {
             Outcome::of(&ConnectionRecord { last_state, flags, error, ..ConnectionRecord::default() }).ending
         };
         assert_eq!(by(state::ESTABLISHED, flag::RESET_RECEIVED, 104), Ending::SourceReset);
+        assert_eq!(by(state::ESTABLISHED, 0, ECONNRESET), Ending::SourceReset, "its mark was missed");
         assert_eq!(by(state::ESTABLISHED, 0, 0), Ending::BrokerClose);
         assert_eq!(by(state::ESTABLISHED, 0, ETIMEDOUT), Ending::TimeOut);
         assert_eq!(by(state::ESTABLISHED, flag::RESET_SENT, ECONNABORTED), Ending::Abort);

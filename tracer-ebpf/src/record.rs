@@ -15,6 +15,8 @@ pub mod flag {
     pub const FIN_RECEIVED: u16 = 1 << 2;
     /// The host itself opened this connection from a watched port; such a socket gets no record.
     pub const OUTGOING: u16 = 1 << 3;
+    /// Its record is written; set where a second program would otherwise write another, and never in a record.
+    pub const RECORDED: u16 = 1 << 4;
 }
 
 /// TCP states as the kernel numbers them (`enum` in `include/net/tcp_states.h`, fixed since it is user ABI).

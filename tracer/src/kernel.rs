@@ -7,6 +7,7 @@ mod load;
 mod log;
 mod offsets;
 mod overflow;
+mod version;
 
 use aya::{
     Ebpf,
@@ -24,6 +25,7 @@ pub use features::{missing_tracepoints, ring_buffer, socket_storage};
 pub use load::{LoadError, Options, StateStore};
 pub use offsets::{Offsets, OffsetsError, VMLINUX};
 pub use overflow::Overflowed;
+pub use version::version;
 use {log::KernelLog, overflow::OverflowTable};
 
 /// How many records [`Kernel::drain`] takes at most, so that their lines need little memory, and a slow reader of them
@@ -37,7 +39,8 @@ pub struct Kernel {
     records: AsyncFd<RingBuf<MapData>>,
     counters: PerCpuArray<MapData, u64>,
     overflow: OverflowTable,
-    programs: Vec<ProgramFd>,
+    /// The first program on `inet_sock_set_state`, which the kernel says how often it skipped.
+    set_state: ProgramFd,
     log: Option<EbpfLogger<KernelLog>>,
     state: StateStore,
 }
@@ -57,8 +60,8 @@ impl Kernel {
             load::take(&mut ebpf, name::OVERFLOW)?,
             load::take(&mut ebpf, name::GENERATION)?,
         );
-        let programs = load::attach(&mut ebpf)?;
-        Ok(Self { ebpf: Some(ebpf), records, counters, overflow, programs, log, state })
+        let set_state = load::attach(&mut ebpf)?;
+        Ok(Self { ebpf: Some(ebpf), records, counters, overflow, set_state, log, state })
     }
 
     /// Where the state of a connection lives between its tracepoints.
@@ -99,7 +102,7 @@ impl Kernel {
 
     /// The totals since the probes were attached.
     pub fn counters(&self) -> anyhow::Result<Counters> {
-        Counters::read(&self.counters, &self.programs)
+        Counters::read(&self.counters, &self.set_state)
     }
 
     /// Detaches the probes; what they wrote is still there to be drained.

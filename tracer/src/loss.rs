@@ -17,7 +17,7 @@ pub enum Reason {
     StateFailed,
     /// A socket on a watched port that is not TCP.
     ReadFailed,
-    /// The kernel skipped a run of a probe that was running on the same CPU already.
+    /// The kernel skipped the probes for a state change, because they were running on the same CPU already.
     ProbeSkipped,
     /// A record that the daemon could not decode.
     Undecodable,
@@ -28,7 +28,7 @@ pub enum Reason {
 pub struct Loss {
     /// Why.
     pub reason: Reason,
-    /// How many connections, or for [`Reason::ProbeSkipped`] runs.
+    /// How many connections, or for [`Reason::ProbeSkipped`] state changes.
     pub count: u64,
 }
 
@@ -47,7 +47,7 @@ impl Loss {
             }
             Reason::ReadFailed => "sockets on a watched port that are not TCP; not traced",
             Reason::ProbeSkipped => {
-                "the kernel skipped a probe that was running on the same CPU already; as many state changes were missed"
+                "state changes of any socket that no probe saw, because the kernel skips one that is running on the same CPU"
             }
             Reason::Undecodable => "kernel records that this version cannot read; in no source's count",
         }

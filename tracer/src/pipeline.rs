@@ -184,7 +184,7 @@ impl Pipeline {
 
 fn ended(counters: &Counters, undecodable: u64) -> String {
     format!(
-        "amqptrace: {} connections ended; {} have no record of their own, {} are in no source's count, {} probe runs were skipped",
+        "amqptrace: {} connections ended; {} have no record of their own, {} are in no source's count, {} state changes were missed",
         counters.get(Counter::Seen),
         counters.get(Counter::RingFull),
         counters.get(Counter::OverflowFull) + undecodable,

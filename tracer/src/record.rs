@@ -154,11 +154,15 @@ const fn closed_by(ending: Ending) -> Party {
     }
 }
 
+const EPIPE: u32 = 32;
+const ECONNRESET: u32 = 104;
+
 /// Who sent a RST. The source's is seen by itself. The broker's is seen only when it comes before the socket closes;
 /// when it comes with the close, the transition tells: an established or half-closed socket goes straight to CLOSE
 /// only in `tcp_disconnect` and in `tcp_close` with data unread, and both then send a RST.
 fn reset_by(record: &ConnectionRecord, ending: Ending) -> Option<Party> {
-    if record.has(flag::RESET_RECEIVED) {
+    // `tcp_reset` also leaves its error, EPIPE for a half-closed socket, should the probe on it have been skipped.
+    if record.has(flag::RESET_RECEIVED) || matches!(record.error, ECONNRESET | EPIPE) {
         return Some(Party::Source);
     }
     let closed_at_once = matches!(record.last_state, state::ESTABLISHED | state::CLOSE_WAIT);
@@ -262,6 +266,7 @@ mod tests {
             .reset_by
         };
         assert_eq!(by(state::ESTABLISHED, flag::RESET_RECEIVED, 104), Some(Party::Source));
+        assert_eq!(by(state::CLOSE_WAIT, flag::FIN_RECEIVED, 32), Some(Party::Source), "its mark was missed");
         assert_eq!(by(state::ESTABLISHED, 0, 0), Some(Party::Broker), "SO_LINGER 0");
         assert_eq!(by(state::CLOSE_WAIT, flag::FIN_RECEIVED, 0), Some(Party::Broker));
         assert_eq!(by(state::ESTABLISHED, flag::RESET_SENT, 110), Some(Party::Broker), "keepalive");

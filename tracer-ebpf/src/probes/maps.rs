@@ -18,6 +18,16 @@ pub struct Tracked {
     pub flags: u64,
 }
 
+/// A socket and the state it came into.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct StateChange {
+    /// The kernel's address of it.
+    pub socket: u64,
+    /// One of `tracer_ebpf::state`.
+    pub new: u64,
+}
+
 /// Finished connections on their way to the daemon, which may set another size at load.
 #[btf_map]
 pub static RECORDS: RingBuf<ConnectionRecord, { 4 << 20 }> = RingBuf::new();
@@ -33,6 +43,10 @@ pub static SOCKETS_HASH: LruHashMap<u64, Tracked, 65_536> = LruHashMap::new();
 
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+
+/// The last state change that the first program on `inet_sock_set_state` saw on this CPU.
+#[btf_map]
+pub static LAST_SEEN: PerCpuArray<StateChange, 1> = PerCpuArray::new();
 
 /// Totals per source while the ring is full.
 #[btf_map]

@@ -1,5 +1,9 @@
 //! `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`: the beginning and the end of
 //! a connection.
+//!
+//! The kernel skips a program that is running on the same CPU already: in softirq over an interrupted one, and since
+//! tracepoints are preemptible, in another task over a preempted one, which then misses all until the first goes on. So
+//! on such kernels the same program is attached twice, and the second does what the first was skipped for.
 
 use core::ffi::{c_int, c_void};
 
@@ -9,30 +13,62 @@ use tracer_ebpf::{Counter, flag, state};
 
 use super::{
     emit::emit,
-    maps::{Tracked, count},
-    settings::watched,
+    maps::{LAST_SEEN, StateChange, Tracked, count},
+    settings::{second, watched},
     socket::Socket,
     tracked,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let new: c_int = ctx.arg(2);
-    // Of all transitions only these two matter: who closed first is told by the state that CLOSE was reached from.
-    if new == c_int::from(state::ESTABLISHED) {
-        established(&ctx);
-    } else if new == c_int::from(state::CLOSE) {
-        closed(&ctx);
+    if second()
+        && let Some(last) = LAST_SEEN.get_ptr_mut(0)
+    {
+        // SAFETY: the lookup gave a valid, aligned slot of this CPU.
+        unsafe { last.write(change(&ctx)) };
     }
+    changed(&ctx, false);
     0
 }
 
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
+    if let Some(last) = LAST_SEEN.get_ptr_mut(0) {
+        // SAFETY: as above.
+        let StateChange { socket, new } = unsafe { last.read() };
+        let this = change(&ctx);
+        if this.socket != socket || this.new != new {
+            count(Counter::Rescued);
+        }
+    }
+    changed(&ctx, true);
+    0
+}
+
+/// What tells one state change from the one before it on a CPU.
 #[inline(always)]
-fn established(ctx: &BtfTracePointContext) {
+fn change(ctx: &BtfTracePointContext) -> StateChange {
+    let new: c_int = ctx.arg(2);
+    StateChange { socket: ctx.arg::<*const c_void>(0) as u64, new: new as u64 }
+}
+
+/// Of all transitions only these two matter: who closed first is told by the state that CLOSE was reached from.
+#[inline(always)]
+fn changed(ctx: &BtfTracePointContext, again: bool) {
+    let new: c_int = ctx.arg(2);
+    if new == c_int::from(state::ESTABLISHED) {
+        established(ctx, again);
+    } else if new == c_int::from(state::CLOSE) {
+        closed(ctx, again);
+    }
+}
+
+#[inline(always)]
+fn established(ctx: &BtfTracePointContext, again: bool) {
     let Some(socket) = Socket::new(ctx.arg::<*const c_void>(0)) else {
         return;
     };
-    if !watched(socket.local_port()) {
+    if !watched(socket.local_port()) || again && tracked::is_tracked(socket) {
         return;
     }
     let old: c_int = ctx.arg(1);
@@ -46,7 +82,7 @@ fn established(ctx: &BtfTracePointContext) {
 }
 
 #[inline(always)]
-fn closed(ctx: &BtfTracePointContext) {
+fn closed(ctx: &BtfTracePointContext, again: bool) {
     let old: c_int = ctx.arg(1);
     // Only what was established has an end that is a connection's: not a listener's, and not an open that failed.
     let Ok(last_state) = u8::try_from(old) else {
@@ -76,9 +112,15 @@ fn closed(ctx: &BtfTracePointContext) {
     if !watched(tcp.stored_port()) {
         return;
     }
-    let known = tracked::end(socket).unwrap_or(Tracked { established_ns: 0, flags: 0 });
-    if known.flags & u64::from(flag::OUTGOING) != 0 {
+    let known = tracked::end(socket).unwrap_or(UNKNOWN);
+    if known.flags & u64::from(flag::OUTGOING | flag::RECORDED) != 0 {
         return;
     }
     emit(ctx, socket, tcp, known, last_state);
+    if second() && !again && !tracked::mark(socket, flag::RECORDED) {
+        tracked::begin(socket, Tracked { flags: flag::RECORDED.into(), ..UNKNOWN });
+    }
 }
+
+/// What is known of a connection older than the tracer.
+const UNKNOWN: Tracked = Tracked { established_ns: 0, flags: 0 };

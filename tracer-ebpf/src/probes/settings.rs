@@ -14,6 +14,9 @@ static PORTS: Global<[u64; PORT_WORDS]> = Global::new([0; PORT_WORDS]);
 static SOCKET_STORAGE: Global<u8> = Global::new(1);
 
 #[unsafe(no_mangle)]
+static SECOND: Global<u8> = Global::new(0);
+
+#[unsafe(no_mangle)]
 static WAKE_AT: Global<u64> = Global::new(0);
 
 /// The byte offset of `field` in the running kernel.
@@ -36,6 +39,12 @@ pub fn watched(port: u16) -> bool {
 #[inline(always)]
 pub fn socket_storage() -> bool {
     SOCKET_STORAGE.load() != 0
+}
+
+/// Whether a second program is attached to `inet_sock_set_state`.
+#[inline(always)]
+pub fn second() -> bool {
+    SECOND.load() != 0
 }
 
 /// Unread bytes in the ring at which the daemon is woken.

@@ -26,6 +26,12 @@ pub fn begin(socket: Socket, state: Tracked) {
     }
 }
 
+/// Whether `socket` is tracked.
+#[inline(always)]
+pub fn is_tracked(socket: Socket) -> bool {
+    get(socket).is_some()
+}
+
 /// Sets bits of `tracer_ebpf::flag` on `socket`, if it is tracked.
 #[inline(always)]
 pub fn mark(socket: Socket, flag: u16) -> bool {

@@ -5,12 +5,13 @@ use std::fs;
 use caps::{CapSet, Capability};
 
 use super::Check;
+use crate::kernel;
 
 /// Ring buffers came with 5.8, socket storage for tracing programs with 5.11.
 pub(super) fn kernel() -> Check {
     const NAME: &str = "kernel";
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    match version(&release) {
+    match kernel::version() {
         None => {
             Check::degraded(NAME, format!("{release}: not a version known here"), "the other checks tell")
         }
@@ -24,11 +25,6 @@ pub(super) fn kernel() -> Check {
         ),
         Some(_) => Check::ok(NAME, release),
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// CAP_BPF loads, CAP_PERFMON lets a program read kernel structures; CAP_SYS_ADMIN has both.
@@ -88,18 +84,4 @@ fn mount(name: &'static str, kind: &str) -> Check {
         .and_then(|mounts| mounts.into_iter().find(|mount| mount.fs_vfstype == kind))
         .map_or_else(|| "not mounted".to_owned(), |mount| mount.fs_file);
     Check::ok(name, format!("{found}; not needed by run"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read_off_releases() {
-        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
-        assert_eq!(version("5.10.0-28-cloud-amd64"), Some((5, 10)));
-        assert_eq!(version("5.4"), Some((5, 4)));
-        assert_eq!(version("unknown"), None);
-        assert_eq!(version(""), None);
-    }
 }

@@ -16,20 +16,22 @@ use tracer_ebpf::Counter;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     totals: [u64; Counter::ALL.len()],
-    /// Runs that the kernel skipped because the same program was interrupted on the same CPU (kernels since 5.12).
+    /// State changes that no program saw, because the kernel skips one that is running on the same CPU already.
     pub skipped: u64,
 }
 
 impl Counters {
-    /// Reads the totals.
-    pub(super) fn read(slots: &PerCpuArray<MapData, u64>, programs: &[ProgramFd]) -> anyhow::Result<Self> {
+    /// Reads the totals; `set_state` is the first program on `inet_sock_set_state`.
+    pub(super) fn read(slots: &PerCpuArray<MapData, u64>, set_state: &ProgramFd) -> anyhow::Result<Self> {
         let mut totals = [0; Counter::ALL.len()];
         for (counter, total) in Counter::ALL.into_iter().zip(&mut totals) {
             let per_cpu =
                 slots.get(&counter.slot(), 0).with_context(|| format!("cannot read counter {counter:?}"))?;
             *total = per_cpu.iter().sum();
         }
-        Ok(Self { totals, skipped: programs.iter().map(skipped).sum() })
+        let rescued = totals[Counter::Rescued.slot() as usize];
+        // A reset whose probe was skipped is still told by the socket's error, so only state changes can be missed.
+        Ok(Self { totals, skipped: skipped(set_state).saturating_sub(rescued) })
     }
 
     /// Given totals.

@@ -4,7 +4,7 @@ use aya::{maps::MapType, sys::is_map_supported};
 use btf_rs::Type;
 
 use super::{
-    load::PROGRAMS,
+    load::TRACEPOINTS,
     offsets::{OffsetsError, open},
 };
 
@@ -16,7 +16,7 @@ pub fn missing_tracepoints() -> Result<Vec<&'static str>, OffsetsError> {
         btf.resolve_types_by_name(&format!("btf_trace_{tracepoint}"))
             .is_ok_and(|found| found.iter().any(|found| matches!(found, Type::Typedef(_))))
     };
-    Ok(PROGRAMS.into_iter().filter(|tracepoint| !has(tracepoint)).collect())
+    Ok(TRACEPOINTS.into_iter().filter(|tracepoint| !has(tracepoint)).collect())
 }
 
 /// Whether the kernel makes BPF ring buffers; `Err` with its words when it does not let us ask.

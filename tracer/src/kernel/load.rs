@@ -11,14 +11,27 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
 use tracer_ebpf::{PortSet, name};
 
-use super::{Offsets, OffsetsError};
+use super::{Offsets, OffsetsError, version::tracepoints_are_preemptible};
 
 /// The BPF object, built by this package's build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
 
-/// Each program with the tracepoint it goes to, the resets first: a connection whose end is seen has had its resets
-/// seen.
-pub(super) const PROGRAMS: [&str; 3] = [name::RECEIVE_RESET, name::SEND_RESET, name::SET_STATE];
+/// The tracepoints.
+pub(super) const TRACEPOINTS: [&str; 3] = [name::RECEIVE_RESET, name::SEND_RESET, name::SET_STATE];
+
+/// Each program with its tracepoint, the resets first: a connection whose end is seen has had its resets seen. The
+/// second program on `inet_sock_set_state` must come after the first, and is last: the kernel runs them in this order.
+const PROGRAMS: [(&str, &str); 4] = [
+    (name::RECEIVE_RESET, name::RECEIVE_RESET),
+    (name::SEND_RESET, name::SEND_RESET),
+    (name::SET_STATE, name::SET_STATE),
+    (name::SET_STATE_AGAIN, name::SET_STATE),
+];
+
+/// The programs that this kernel needs.
+fn programs() -> &'static [(&'static str, &'static str)] {
+    if tracepoints_are_preemptible() { &PROGRAMS } else { &PROGRAMS[..PROGRAMS.len() - 1] }
+}
 
 /// aya-log's own map, shrunk to a page while nobody asks for its lines.
 const KERNEL_LOG_MAP: &str = "AYA_LOGS";
@@ -113,6 +126,7 @@ fn load_with(
     state: StateStore,
 ) -> Result<Loaded, LoadError> {
     let in_socket = u8::from(state == StateStore::SocketStorage);
+    let second = u8::from(tracepoints_are_preemptible());
     let wake_at = u64::from(options.ring_bytes / 4);
     let log_level = if options.kernel_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
@@ -121,6 +135,7 @@ fn load_with(
         .override_global(name::OFFSETS, &offsets.0, true)
         .override_global(name::PORTS, options.ports.words(), true)
         .override_global(name::SOCKET_STORAGE, &in_socket, true)
+        .override_global(name::SECOND, &second, true)
         .override_global(name::WAKE_AT, &wake_at, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(name::RECORDS, options.ring_bytes);
@@ -131,23 +146,19 @@ fn load_with(
         loader.map_max_entries(KERNEL_LOG_MAP, PAGE);
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(maps_refusal(&error)))?;
-    for program in PROGRAMS {
-        probe(&mut ebpf, program)?.load(program, btf).map_err(|error| load_refused(program, &error))?;
+    for &(program, tracepoint) in programs() {
+        probe(&mut ebpf, program)?.load(tracepoint, btf).map_err(|error| load_refused(program, &error))?;
     }
     Ok(Loaded { ebpf, state })
 }
 
-/// Attaches every program; they stay attached as long as `ebpf` lives.
-pub(super) fn attach(ebpf: &mut Ebpf) -> Result<Vec<ProgramFd>, LoadError> {
-    PROGRAMS
-        .into_iter()
-        .map(|program| {
-            let refused = |error: &ProgramError| LoadError::Attach(program, refusal(error));
-            let probe = probe(ebpf, program)?;
-            probe.attach().map_err(|error| refused(&error))?;
-            Ok(probe.fd().map_err(|error| refused(&error))?.try_clone()?)
-        })
-        .collect()
+/// Attaches every program; they stay attached as long as `ebpf` lives. Returns the first on `inet_sock_set_state`.
+pub(super) fn attach(ebpf: &mut Ebpf) -> Result<ProgramFd, LoadError> {
+    for &(program, tracepoint) in programs() {
+        probe(ebpf, program)?.attach().map_err(|error| LoadError::Attach(tracepoint, refusal(&error)))?;
+    }
+    let set_state = probe(ebpf, name::SET_STATE)?.fd();
+    Ok(set_state.map_err(|error| LoadError::Attach(name::SET_STATE, refusal(&error)))?.try_clone()?)
 }
 
 /// Takes a map out of the object by its name.
@@ -184,7 +195,9 @@ fn refusal(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             // The verifier ends with its statistics; what it objected to stands before them.
-            let statistics = |line: &str| line.starts_with("processed ") || line.contains("stack depth");
+            let statistics = |line: &str| {
+                ["processed ", "stack depth", "verification time"].iter().any(|words| line.contains(words))
+            };
             let last = log.lines().map(str::trim).rfind(|line| !line.is_empty() && !statistics(line));
             match last {
                 Some(last) => format!("{io_error} ({last})"),
