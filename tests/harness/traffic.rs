@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{DEADLINE, Listener, listener::start_frame};
@@ -35,6 +36,7 @@ pub fn connect(source: IpAddr, destination: SocketAddr) -> Client {
 
 /// The same from a port of one's own choice.
 pub fn connect_from(source: SocketAddr, destination: SocketAddr) -> Client {
+    stay_on_this_cpu();
     let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP)).unwrap();
     if source.port() != 0 {
         socket.set_reuse_address(true).unwrap();
@@ -46,6 +48,14 @@ pub fn connect_from(source: SocketAddr, destination: SocketAddr) -> Client {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let local = socket.local_addr().unwrap().as_socket().unwrap();
     Client { stream: socket.into(), local }
+}
+
+/// On loopback each CPU has a queue of its own. A thread that moves to another one between the ACK of its handshake and
+/// its RST lets the RST overtake the ACK, and what it was told is established never is on the broker's side.
+fn stay_on_this_cpu() {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    sched_setaffinity(None, &here).unwrap();
 }
 
 impl Client {
