@@ -21,3 +21,4 @@ mod loopback;
 mod namespaces;
 mod rabbitmq;
 mod usage;
+mod verbs;
