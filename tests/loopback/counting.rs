@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr, net::Ipv4Addr, thread, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::harness::{
     Listener, Manners, Tracer, assert_same, count, loopback, ports,
-    traffic::{at_once, connect, reset_probes},
+    traffic::{Client, at_once, connect, reset_probes},
 };
 
 /// Both kinds of records against the list of who probed.
@@ -99,6 +101,35 @@ fn a_probe_that_waits_before_it_resets() {
         let expected = if source.source.ip == Some(waits[2].0) { EACH as u64 } else { 0 };
         assert_eq!(long(&histogram.counts, &histogram.bounds), expected, "{source:?}");
     }
+}
+
+/// With so many open at once some meet in the table in which the kernel side keeps most of its state: two thousand
+/// among 65,536 places make about thirty pairs. Each must still have its own beginning.
+#[test]
+fn two_thousand_open_at_once() {
+    const OPEN: u32 = 2_000;
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
+    let port = ports::free();
+    let listener = Listener::on((Ipv4Addr::LOCALHOST, port), Manners::default());
+    let tracer = Tracer::start(&[port], &[]);
+    let connect_one = |n| {
+        let client = connect(loopback(1, n), listener.address());
+        listener.wait_accepted(client.local);
+        client
+    };
+    let open: Vec<_> = (0..OPEN).map(|n| connect_one(u8::try_from(n % 200).unwrap())).collect();
+    let made: Vec<_> = open.into_iter().map(Client::reset).collect();
+    listener.wait_ended(made.len());
+    let found = tracer.stop();
+
+    assert!(found.losses().is_empty(), "{:?}", found.losses());
+    assert_same(found.peers(), made.iter().copied());
+    let began: BTreeMap<_, _> =
+        found.connections().iter().map(|c| (c.source.address(), c.established)).collect();
+    let in_order: Vec<_> =
+        made.iter().map(|peer| began[peer].expect("none is older than the tracer")).collect();
+    assert!(in_order.is_sorted_by(|one, next| one < next), "established in the order they were made");
 }
 
 /// Beyond the bound the smallest sources are counted together: nothing is lost, only names are.

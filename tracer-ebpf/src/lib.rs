@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 mod counter;
+pub mod errno;
 mod field;
 mod outcome;
 mod overflow;
@@ -27,6 +28,10 @@ pub mod name {
     pub const PORTS: &str = "PORTS";
     /// Read-only global: 1 where per-socket state lives in socket storage, 0 where it lives in [`SOCKETS_HASH`].
     pub const SOCKET_STORAGE: &str = "SOCKET_STORAGE";
+    /// Read-only global: 1 where [`SLOTS`] stand in front of either.
+    pub const SOCKET_SLOTS: &str = "SOCKET_SLOTS";
+    /// Array of per-socket state in fixed places.
+    pub const SLOTS: &str = "SLOTS";
     /// Read-only global: unread bytes in the ring at which the kernel wakes the daemon.
     pub const WAKE_AT: &str = "WAKE_AT";
     /// LRU hash of per-socket state, for kernels whose tracing programs cannot use socket storage.

@@ -1,6 +1,7 @@
 //! What a connection's verdict depends on, and nothing else: few enough values to count by, in the kernel, when the
 //! ring is full, and to test one by one.
 
+use crate::errno::{ECONNABORTED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT};
 use crate::record::{ConnectionRecord, flag, state};
 
 /// RabbitMQ's `handshake_timeout` is set in milliseconds and is 10 s unless changed. Whatever it closes sooner than
@@ -9,12 +10,6 @@ const STALLED_NS: u64 = 1_000_000_000;
 
 /// `AMQP` and the four octets that follow (AMQP 0-9-1, section 4.2.2).
 const PROTOCOL_HEADER: u64 = 8;
-
-const EHOSTUNREACH: u32 = 113;
-const ENETUNREACH: u32 = 101;
-const ECONNABORTED: u32 = 103;
-const ECONNRESET: u32 = 104;
-const ETIMEDOUT: u32 = 110;
 
 /// How the connection ended: the first act of closing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{ConnectionRecord, Counter, name};
 
-use crate::record::{DecodeError, decode};
+use crate::record::decode;
 pub use clock::Clock;
 pub use counters::Counters;
 pub use features::{missing_tracepoints, ring_buffer, socket_storage};
@@ -42,6 +42,7 @@ pub struct Kernel {
     /// The first program on `inet_sock_set_state`, which the kernel says how often it skipped.
     set_state: ProgramFd,
     log: Option<EbpfLogger<KernelLog>>,
+    undecodable: u64,
     state: StateStore,
 }
 
@@ -61,10 +62,10 @@ impl Kernel {
             load::take(&mut ebpf, name::GENERATION)?,
         );
         let set_state = load::attach(&mut ebpf)?;
-        Ok(Self { ebpf: Some(ebpf), records, counters, overflow, set_state, log, state })
+        Ok(Self { ebpf: Some(ebpf), records, counters, overflow, set_state, log, undecodable: 0, state })
     }
 
-    /// Where the state of a connection lives between its tracepoints.
+    /// Where the state of a connection lives between its tracepoints when it has no slot.
     pub const fn state(&self) -> StateStore {
         self.state
     }
@@ -76,14 +77,18 @@ impl Kernel {
     }
 
     /// Takes up to [`BATCH`] records out of the ring, in the order the kernel wrote them; returns whether it was emptied.
-    pub fn drain(&mut self, mut each: impl FnMut(Result<ConnectionRecord, DecodeError>)) -> bool {
+    /// What cannot be decoded is counted.
+    pub fn drain(&mut self, mut each: impl FnMut(&ConnectionRecord)) -> bool {
         if let Some(log) = &mut self.log {
             log.flush();
         }
         let ring = self.records.get_mut();
         for _ in 0..BATCH {
             match ring.next() {
-                Some(bytes) => each(decode(&bytes)),
+                Some(bytes) => match decode(&bytes) {
+                    Ok(record) => each(&record),
+                    Err(_) => self.undecodable += 1,
+                },
                 None => return true,
             }
         }
@@ -100,9 +105,9 @@ impl Kernel {
         }
     }
 
-    /// The totals since the probes were attached.
+    /// The totals since the probes were attached, and of what could not be decoded.
     pub fn counters(&self) -> anyhow::Result<Counters> {
-        Counters::read(&self.counters, &self.set_state)
+        Counters::read(&self.counters, &self.set_state, self.undecodable)
     }
 
     /// Detaches the probes; what they wrote is still there to be drained.

@@ -1,4 +1,4 @@
-//! What was not seen in detail: the kernel's counts of a window in, one [`Loss`] for each reason out.
+//! What was not seen in detail: the counts of a window in, one [`Loss`] for each reason out.
 
 use serde::Serialize;
 use tracer_ebpf::Counter;
@@ -55,7 +55,7 @@ impl Loss {
 }
 
 /// The losses of a window; none is the usual answer.
-pub fn losses(window: &Counters, undecodable: u64) -> Vec<Loss> {
+pub fn losses(window: &Counters) -> Vec<Loss> {
     let lost = window.get(Counter::OverflowFull);
     [
         (Reason::RingFull, window.get(Counter::RingFull).saturating_sub(lost)),
@@ -63,7 +63,7 @@ pub fn losses(window: &Counters, undecodable: u64) -> Vec<Loss> {
         (Reason::StateFailed, window.get(Counter::StateFailed)),
         (Reason::ReadFailed, window.get(Counter::ReadFailed)),
         (Reason::ProbeSkipped, window.skipped),
-        (Reason::Undecodable, undecodable),
+        (Reason::Undecodable, window.undecodable),
     ]
     .into_iter()
     .filter(|(_, count)| *count > 0)
@@ -77,12 +77,13 @@ mod tests {
 
     #[test]
     fn each_count_is_one_loss_and_no_count_is_none() {
-        assert_eq!(losses(&Counters::default(), 0), []);
+        assert_eq!(losses(&Counters::default()), []);
         let counters = Counters::of(
             &[(Counter::Seen, 100), (Counter::Sent, 60), (Counter::RingFull, 40), (Counter::OverflowFull, 5)],
             3,
+            2,
         );
-        let found: Vec<_> = losses(&counters, 2).into_iter().map(|loss| (loss.reason, loss.count)).collect();
+        let found: Vec<_> = losses(&counters).into_iter().map(|loss| (loss.reason, loss.count)).collect();
         assert_eq!(
             found,
             [

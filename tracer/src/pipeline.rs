@@ -38,8 +38,6 @@ pub struct Pipeline {
     total: Option<Tally>,
     /// The kernel's counts at the beginning of the window.
     counters: Counters,
-    undecodable: u64,
-    undecodable_in_window: u64,
     /// Lines that wait for the end of a drain, to be written at once.
     lines: Vec<u8>,
 }
@@ -56,8 +54,6 @@ impl Pipeline {
             window: Tally::new(settings.max_sources),
             total: (settings.format == Format::Table).then(|| Tally::new(settings.max_sources)),
             counters: Counters::default(),
-            undecodable: 0,
-            undecodable_in_window: 0,
             lines: Vec::new(),
             settings,
             kernel,
@@ -78,20 +74,17 @@ impl Pipeline {
 
     /// Takes one batch of records and writes their lines; returns whether that emptied the ring.
     fn drain_batch(&mut self) -> anyhow::Result<bool> {
-        let Self { kernel, window, lines, settings, host, undecodable_in_window, .. } = self;
+        let Self { kernel, window, lines, settings, host, .. } = self;
         let clock = Clock::now();
         let write = settings.format == Format::Json && settings.events.connections;
         let mut written: io::Result<()> = Ok(());
-        let emptied = kernel.drain(|record| match record {
-            Ok(record) => {
-                let connection = Connection::new(&record, clock);
-                let verdict = judge(connection.outcome);
-                window.add(&connection, verdict);
-                if write && written.is_ok() {
-                    written = json::encode(Event::Connection(&connection, verdict), host, lines);
-                }
+        let emptied = kernel.drain(|record| {
+            let connection = Connection::new(record, clock);
+            let verdict = judge(connection.outcome);
+            window.add(&connection, verdict);
+            if write && written.is_ok() {
+                written = json::encode(Event::Connection(&connection, verdict), host, lines);
             }
-            Err(_) => *undecodable_in_window += 1,
         });
         written.context("cannot encode a connection")?;
         self.flush()?;
@@ -118,8 +111,7 @@ impl Pipeline {
         let now = Timestamp::now();
         let span = Window { start: self.window_start, end: now };
         let window = std::mem::replace(&mut self.window, Tally::new(self.settings.max_sources));
-        let lost = losses(&counters.since(&self.counters), self.undecodable_in_window);
-        self.undecodable += std::mem::take(&mut self.undecodable_in_window);
+        let lost = losses(&counters.since(&self.counters));
         self.counters = counters;
         self.window_start = now;
         if let Some(total) = &mut self.total {
@@ -130,7 +122,7 @@ impl Pipeline {
                 window_length: now.duration_since(span.start).unsigned_abs(),
                 since: self.since,
                 now,
-                losses: &losses(&counters, self.undecodable),
+                losses: &losses(&counters),
                 rows: self.settings.rows,
                 zone: &self.zone,
             });
@@ -177,17 +169,17 @@ impl Pipeline {
         }
         while !self.drain()? {}
         self.end_window()?;
-        eprintln!("{}", ended(&self.counters, self.undecodable));
+        eprintln!("{}", ended(&self.counters));
         Ok(self.total.unwrap_or_else(|| Tally::new(self.settings.max_sources)))
     }
 }
 
-fn ended(counters: &Counters, undecodable: u64) -> String {
+fn ended(counters: &Counters) -> String {
     format!(
         "amqptrace: {} connections ended; {} have no record of their own, {} are in no source's count, {} state changes were missed",
         counters.get(Counter::Seen),
         counters.get(Counter::RingFull),
-        counters.get(Counter::OverflowFull) + undecodable,
+        counters.get(Counter::OverflowFull) + counters.undecodable,
         counters.skipped,
     )
 }

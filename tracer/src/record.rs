@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use tracer_ebpf::{ConnectionRecord, Ending, KIND_CONNECTION, Outcome, flag, state};
+use tracer_ebpf::{ConnectionRecord, Ending, KIND_CONNECTION, Outcome, errno, flag, state};
 
 use crate::kernel::Clock;
 
@@ -154,15 +154,12 @@ const fn closed_by(ending: Ending) -> Party {
     }
 }
 
-const EPIPE: u32 = 32;
-const ECONNRESET: u32 = 104;
-
 /// Who sent a RST. The source's is seen by itself. The broker's is seen only when it comes before the socket closes;
 /// when it comes with the close, the transition tells: an established or half-closed socket goes straight to CLOSE
 /// only in `tcp_disconnect` and in `tcp_close` with data unread, and both then send a RST.
 fn reset_by(record: &ConnectionRecord, ending: Ending) -> Option<Party> {
     // `tcp_reset` also leaves its error, EPIPE for a half-closed socket, should the probe on it have been skipped.
-    if record.has(flag::RESET_RECEIVED) || matches!(record.error, ECONNRESET | EPIPE) {
+    if record.has(flag::RESET_RECEIVED) || matches!(record.error, errno::ECONNRESET | errno::EPIPE) {
         return Some(Party::Source);
     }
     let closed_at_once = matches!(record.last_state, state::ESTABLISHED | state::CLOSE_WAIT);

@@ -32,6 +32,26 @@ pub struct StateChange {
 #[btf_map]
 pub static RECORDS: RingBuf<ConnectionRecord, { 4 << 20 }> = RingBuf::new();
 
+/// A place in [`SLOTS`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Slot {
+    /// How many sockets claim the slot at this moment: 0 or 1, more only while a claim is being refused.
+    pub claims: u64,
+    /// The kernel's address of the socket that claimed it last.
+    pub socket: u64,
+    pub state: Tracked,
+}
+
+impl Slot {
+    /// A power of two: about as many connections as a broker has open, at 32 bytes each.
+    pub const COUNT: u32 = 65_536;
+}
+
+/// State per socket in fixed places. The daemon shrinks it to one place where it is not used.
+#[btf_map]
+pub static SLOTS: Array<Slot, { Slot::COUNT as usize }> = Array::new();
+
 /// State per socket, freed by the kernel with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<Tracked> = SkStorage::new();

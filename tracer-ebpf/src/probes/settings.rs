@@ -14,6 +14,9 @@ static PORTS: Global<[u64; PORT_WORDS]> = Global::new([0; PORT_WORDS]);
 static SOCKET_STORAGE: Global<u8> = Global::new(1);
 
 #[unsafe(no_mangle)]
+static SOCKET_SLOTS: Global<u8> = Global::new(0);
+
+#[unsafe(no_mangle)]
 static SECOND: Global<u8> = Global::new(0);
 
 #[unsafe(no_mangle)]
@@ -35,7 +38,13 @@ pub fn watched(port: u16) -> bool {
     word & bit_of(port) != 0
 }
 
-/// Whether per-socket state lives in socket storage.
+/// Whether per-socket state has a table of slots in front.
+#[inline(always)]
+pub fn socket_slots() -> bool {
+    SOCKET_SLOTS.load() != 0
+}
+
+/// Whether per-socket state, or what of it has no slot, lives in socket storage.
 #[inline(always)]
 pub fn socket_storage() -> bool {
     SOCKET_STORAGE.load() != 0

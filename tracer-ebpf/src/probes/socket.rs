@@ -91,6 +91,15 @@ impl Socket {
         u16::from_be(unsafe { load(self.0, Field::RemotePort) })
     }
 
+    /// A number that spreads the remote addresses and ports; all ports of one IPv4 address differ in it.
+    #[inline(always)]
+    pub fn remote_hash(self) -> u32 {
+        // SAFETY: as in `local_port`. On native IPv6 this word is the same for all, and the ports alone are spread.
+        let address: u32 = unsafe { load(self.0, Field::RemoteV4) };
+        // Fibonacci hashing: the upper half of the product depends on every bit of the address.
+        address.wrapping_mul(0x9e37_79b9) >> 16 ^ u32::from(self.remote_port())
+    }
+
     #[inline(always)]
     pub fn remote_address(self) -> [u8; 16] {
         self.address(Field::RemoteV4, Field::RemoteV6)

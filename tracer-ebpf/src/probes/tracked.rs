@@ -1,5 +1,8 @@
-//! Where the state of a connection is kept between its tracepoints: in the socket itself, or in an LRU hash on kernels
-//! whose tracing programs cannot (the setting is a constant to the verifier, so the other way is not even looked at).
+//! Where the state of a connection is kept between its tracepoints: in a slot of a fixed table, which costs no
+//! allocation; where that is taken, in the socket itself, or in an LRU hash on kernels whose tracing programs cannot. (The
+//! settings are constants to the verifier, so a way that is not taken is not even looked at.)
+
+mod slots;
 
 use core::{ffi::c_void, ptr};
 
@@ -8,13 +11,16 @@ use tracer_ebpf::Counter;
 
 use super::{
     maps::{SOCKETS, SOCKETS_HASH, Tracked, count},
-    settings::socket_storage,
+    settings::{socket_slots, socket_storage},
     socket::Socket,
 };
 
 /// Begins to track `socket`; a failure is counted.
 #[inline(always)]
 pub fn begin(socket: Socket, state: Tracked) {
+    if socket_slots() && slots::claim(socket, state) {
+        return;
+    }
     let kept = if socket_storage() {
         let mut state = state;
         !storage(socket, (&raw mut state).cast(), BPF_SK_STORAGE_GET_F_CREATE.into()).is_null()
@@ -47,8 +53,13 @@ pub fn mark(socket: Socket, flag: u16) -> bool {
 /// What is known of `socket`, and forgets it where the kernel does not do so with the socket.
 #[inline(always)]
 pub fn end(socket: Socket) -> Option<Tracked> {
+    if socket_slots()
+        && let Some(state) = slots::release(socket)
+    {
+        return Some(state);
+    }
     // SAFETY: as in `mark`.
-    let state = get(socket).map(|state| unsafe { *state });
+    let state = get_behind(socket).map(|state| unsafe { *state });
     if state.is_some() && !socket_storage() {
         // It can only be gone already, by eviction.
         let _: Result<(), i32> = SOCKETS_HASH.remove(key(socket));
@@ -58,6 +69,17 @@ pub fn end(socket: Socket) -> Option<Tracked> {
 
 #[inline(always)]
 fn get(socket: Socket) -> Option<*mut Tracked> {
+    if socket_slots()
+        && let Some(state) = slots::get(socket)
+    {
+        return Some(state);
+    }
+    get_behind(socket)
+}
+
+/// The state of a socket that has no slot.
+#[inline(always)]
+fn get_behind(socket: Socket) -> Option<*mut Tracked> {
     if socket_storage() {
         let state = storage(socket, ptr::null_mut(), 0);
         if state.is_null() { None } else { Some(state) }

@@ -20,7 +20,7 @@ pub(super) fn kernel() -> Check {
         }
         Some(version) if version < (5, 11) => Check::degraded(
             NAME,
-            format!("{release}: state of at most 65,536 open connections is kept"),
+            format!("{release}: the state of about 65,536 open connections is kept"),
             "from 5.11 on it is kept in the sockets, without a limit",
         ),
         Some(_) => Check::ok(NAME, release),

@@ -46,7 +46,7 @@ pub(super) fn socket_storage() -> Check {
         Ok(true) => Check::ok(NAME, "the kernel makes it"),
         Ok(false) => Check::degraded(
             NAME,
-            "this kernel has none; an LRU hash of 65,536 sockets stands in",
+            "this kernel has none; a table and an LRU hash of 65,536 sockets each stand in",
             "from 5.11 on state is kept in the sockets",
         ),
         Err(words) => Check::missing(NAME, format!("cannot ask the kernel: {words}"), RIGHTS),
@@ -63,7 +63,7 @@ pub(super) fn attach(ports: PortSet) -> Check {
             StateStore::SocketStorage => Check::ok(NAME, "all attach; state in socket storage"),
             StateStore::LruHash => Check::degraded(
                 NAME,
-                "all attach; state in an LRU hash of 65,536 sockets",
+                "all attach; state of about 65,536 open connections is kept",
                 "from kernel 5.11 on state is kept in the sockets",
             ),
         },

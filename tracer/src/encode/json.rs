@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tracer_ebpf::Sent;
+use tracer_ebpf::{Sent, errno};
 
 use super::{Event, Window};
 use crate::{
@@ -112,7 +112,7 @@ impl ConnectionBody {
                 fin_received: connection.fin_received,
                 source_sent: sent(connection.outcome.source_sent),
                 broker_sent: sent(connection.outcome.broker_sent),
-                socket_error: (connection.error != 0).then(|| errno(connection.error)),
+                socket_error: (connection.error != 0).then(|| error_name(connection.error)),
             },
         }
     }
@@ -195,17 +195,9 @@ const fn sent(sent: Sent) -> &'static str {
     }
 }
 
-/// The names of the errors with which TCP closes a socket; another one is given as its number.
-fn errno(error: u32) -> String {
-    match error {
-        32 => "EPIPE".to_owned(),
-        101 => "ENETUNREACH".to_owned(),
-        103 => "ECONNABORTED".to_owned(),
-        104 => "ECONNRESET".to_owned(),
-        110 => "ETIMEDOUT".to_owned(),
-        113 => "EHOSTUNREACH".to_owned(),
-        other => other.to_string(),
-    }
+/// An error's name; one that TCP does not close with is given as its number.
+fn error_name(error: u32) -> String {
+    errno::name_of(error).map_or_else(|| error.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The kernel side's own counts, summed over the CPUs.
+//! The kernel side's own counts, summed over the CPUs, and what the daemon could not read.
 
 use std::{
     fs,
@@ -18,11 +18,17 @@ pub struct Counters {
     totals: [u64; Counter::ALL.len()],
     /// State changes that no program saw, because the kernel skips one that is running on the same CPU already.
     pub skipped: u64,
+    /// Records that the daemon could not decode.
+    pub undecodable: u64,
 }
 
 impl Counters {
     /// Reads the totals; `set_state` is the first program on `inet_sock_set_state`.
-    pub(super) fn read(slots: &PerCpuArray<MapData, u64>, set_state: &ProgramFd) -> anyhow::Result<Self> {
+    pub(super) fn read(
+        slots: &PerCpuArray<MapData, u64>,
+        set_state: &ProgramFd,
+        undecodable: u64,
+    ) -> anyhow::Result<Self> {
         let mut totals = [0; Counter::ALL.len()];
         for (counter, total) in Counter::ALL.into_iter().zip(&mut totals) {
             let per_cpu =
@@ -31,17 +37,17 @@ impl Counters {
         }
         let rescued = totals[Counter::Rescued.slot() as usize];
         // A reset whose probe was skipped is still told by the socket's error, so only state changes can be missed.
-        Ok(Self { totals, skipped: skipped(set_state).saturating_sub(rescued) })
+        Ok(Self { totals, skipped: skipped(set_state).saturating_sub(rescued), undecodable })
     }
 
     /// Given totals.
     #[cfg(test)]
-    pub fn of(given: &[(Counter, u64)], skipped: u64) -> Self {
+    pub fn of(given: &[(Counter, u64)], skipped: u64, undecodable: u64) -> Self {
         let mut totals = [0; Counter::ALL.len()];
         for (counter, total) in given {
             totals[counter.slot() as usize] = *total;
         }
-        Self { totals, skipped }
+        Self { totals, skipped, undecodable }
     }
 
     /// One counter's total.
@@ -54,6 +60,7 @@ impl Counters {
         Self {
             totals: std::array::from_fn(|i| self.totals[i].saturating_sub(earlier.totals[i])),
             skipped: self.skipped.saturating_sub(earlier.skipped),
+            undecodable: self.undecodable.saturating_sub(earlier.undecodable),
         }
     }
 

@@ -33,6 +33,12 @@ fn programs() -> &'static [(&'static str, &'static str)] {
     if tracepoints_are_preemptible() { &PROGRAMS } else { &PROGRAMS[..PROGRAMS.len() - 1] }
 }
 
+/// Whether the table of slots may be used. Its claims need strongly ordered memory; and where the kernel skips probes,
+/// a slot whose socket's end went unseen would be in the way of the next.
+fn slots_are_sound() -> bool {
+    cfg!(target_arch = "x86_64") && !tracepoints_are_preemptible()
+}
+
 /// aya-log's own map, shrunk to a page while nobody asks for its lines.
 const KERNEL_LOG_MAP: &str = "AYA_LOGS";
 const PAGE: u32 = 4096;
@@ -48,7 +54,7 @@ pub struct Options {
     pub kernel_log: bool,
 }
 
-/// Where the state of a connection lives between its tracepoints.
+/// Where the state of a connection lives between its tracepoints when it has no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateStore {
     /// In the socket, freed with it: kernels since 5.11.
@@ -126,6 +132,7 @@ fn load_with(
     state: StateStore,
 ) -> Result<Loaded, LoadError> {
     let in_socket = u8::from(state == StateStore::SocketStorage);
+    let slots = u8::from(slots_are_sound());
     let second = u8::from(tracepoints_are_preemptible());
     let wake_at = u64::from(options.ring_bytes / 4);
     let log_level = if options.kernel_log { u8::MAX } else { 0 };
@@ -135,12 +142,16 @@ fn load_with(
         .override_global(name::OFFSETS, &offsets.0, true)
         .override_global(name::PORTS, options.ports.words(), true)
         .override_global(name::SOCKET_STORAGE, &in_socket, true)
+        .override_global(name::SOCKET_SLOTS, &slots, true)
         .override_global(name::SECOND, &second, true)
         .override_global(name::WAKE_AT, &wake_at, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(name::RECORDS, options.ring_bytes);
     if state == StateStore::SocketStorage {
         loader.map_max_entries(name::SOCKETS_HASH, 1);
+    }
+    if !slots_are_sound() {
+        loader.map_max_entries(name::SLOTS, 1);
     }
     if !options.kernel_log {
         loader.map_max_entries(KERNEL_LOG_MAP, PAGE);
