@@ -76,10 +76,9 @@ fn a_check_that_waits_for_the_answer_is_a_probe_header() {
     }
 }
 
-/// HAProxy's default check never completes the handshake. No socket ever exists that a tracepoint could tell of; only
-/// the kernel counts. docs/LIMITATIONS.md says so.
+/// HAProxy's default check never completes the handshake. The broker never sees it; the kernel counts each.
 #[test]
-fn the_default_check_is_not_observed() {
+fn the_default_check_is_half_open() {
     let network = Network::new();
     let (broker, checker) = (network.host(), network.host());
     let port = ports::free();
@@ -92,7 +91,17 @@ fn the_default_check_is_not_observed() {
         (resets >= CHECKS as u64).then_some(())
     });
     haproxy.stop();
+    let counted = broker.enter(Counters::read).since(&before, "TcpExt.EmbryonicRsts");
     let found = tracer.stop();
     assert!(listener.accepted().is_empty(), "the default check is half-open");
-    assert!(found.stdout.is_empty(), "{:?}", found.stdout);
+    assert_eq!(found.sums_by_source(), [(Some(checker.ip), counted)].into());
+    for record in found.connections() {
+        assert_eq!(
+            (record.verdict.as_str(), record.source.ip),
+            ("probe_half_open", checker.ip),
+            "{record:?}"
+        );
+        assert_eq!(record.destination.address(), (broker.ip, port).into(), "{record:?}");
+        assert_eq!(record.netns, broker.inode(), "{record:?}");
+    }
 }

@@ -2,9 +2,11 @@
 //! tests also run in guests with other kernels.
 
 mod addresses;
+mod attempts;
 mod counting;
 mod ending;
 mod older;
+mod open;
 mod output;
 mod overflow;
 mod ports;

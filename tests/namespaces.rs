@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -93,6 +93,36 @@ fn sources_with_ipv6_addresses() {
     for connection in found.connections() {
         let expected = if connection.source.ip.is_ipv4() { broker.ip } else { broker.ipv6 };
         assert_eq!((connection.destination.ip, connection.netns), (expected, broker.inode()));
+    }
+}
+
+/// One host has as many addresses as it likes, and is one source if it is so wished; each record still names its own.
+#[test]
+fn ipv6_addresses_of_one_prefix_are_one_source() {
+    let network = Network::new();
+    let (broker, source) = (network.host(), network.host());
+    let address = |subnet, host| IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, subnet, 0, 0, 0, host));
+    let port = ports::free();
+    let listener = broker.enter(|| Listener::on((Ipv6Addr::UNSPECIFIED, port), Manners::default()));
+    broker.run_ip(&format!("addr add {}/64 dev eth0 nodad", address(1, 1)));
+    let tracer = Tracer::start(&[port], &["--group-v6", "64"]);
+    let mut made = source.enter(|| reset_probes_to((broker.ip, port).into(), source.ip, &listener, 4));
+    for (subnet, to, hosts) in [(0, broker.ipv6, 0x100..0x110), (1, address(1, 1), 0x100..0x102)] {
+        for host in hosts {
+            let from = address(subnet, host);
+            source.run_ip(&format!("addr add {from}/64 dev eth0 nodad"));
+            made.extend(source.enter(|| reset_probes_to((to, port).into(), from, &listener, 3)));
+        }
+    }
+    listener.wait_ended(made.len());
+    let found = tracer.stop();
+
+    assert_same(found.peers(), made);
+    let expected = [(Some(address(0, 0)), 48), (Some(address(1, 0)), 6), (Some(source.ip), 4)];
+    assert_eq!(found.sums_by_source(), expected.into());
+    for record in found.sources() {
+        let is_v6 = record.source.ip.is_some_and(|ip| ip.is_ipv6());
+        assert_eq!(record.source.prefix, is_v6.then_some(64), "{record:?}");
     }
 }
 

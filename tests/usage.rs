@@ -35,7 +35,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
     let many = ports.join(",");
     for (arguments, words) in [
         (&[][..], &["verb", "run"][..]),
-        (&["fly"], &["'fly'", "run, doctor, demo"]),
+        (&["fly"], &["'fly'", "run, doctor, rules, demo"]),
         (&["run", "--port", "0"], &["'0'", "1 to 65535"]),
         (&["run", "--port", "65536"], &["'65536'", "1 to 65535"]),
         (&["run", "--port", "amqp"], &["'amqp'", "1 to 65535"]),
@@ -46,7 +46,14 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["run", "--interval", "1ms"], &["'1ms'", "100ms to 366d"]),
         (&["run", "--format", "xml"], &["'xml'", "table, json"]),
         (&["run", "--events", "sources"], &["--events", "--format json"]),
-        (&["run", "--format", "json", "--events", "all"], &["'all'", "connections, sources, loss"]),
+        (
+            &["run", "--format", "json", "--events", "all"],
+            &["'all'", "connections, sources, open, findings, loss"],
+        ),
+        (&["run", "--threshold", "storm_rate"], &["'storm_rate'", "NAME=VALUE"]),
+        (&["run", "--threshold", "storms=3"], &["'storms'", "storm_rate"]),
+        (&["run", "--threshold", "storm_rate=-1"], &["'-1'", "storm_rate"]),
+        (&["run", "--group-v6", "129"], &["'129'", "1..=128"]),
         (&["run", "--output", "ftp:x"], &["'ftp:x'", "stdout, file:PATH"]),
         (&["run", "--max-sources", "0"], &["'0'", "1..=10000000"]),
         (&["run", "--ring-kib", "5"], &["'5'", "4, 8, 16"]),

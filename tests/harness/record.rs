@@ -10,17 +10,23 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 /// Every name a verdict may have in this version.
-const VERDICTS: [&str; 9] = [
+const VERDICTS: [&str; 12] = [
     "probe_reset",
     "probe_close",
     "probe_header",
+    "probe_half_open",
     "handshake_timeout",
     "not_amqp",
+    "refused",
+    "accept_queue_full",
     "session",
     "session_reset",
     "broker_closed",
     "timed_out",
 ];
+
+/// Those of what was never established.
+const ATTEMPTS: [&str; 3] = ["probe_half_open", "refused", "accept_queue_full"];
 
 /// One line.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,8 +36,55 @@ pub enum Record {
     Connection(Connection),
     /// A source's sums over a window.
     Source(Source),
+    /// What a source holds open.
+    Open(Open),
+    /// What a source does wrong.
+    Finding(Finding),
     /// What was not seen in detail.
     Loss(Loss),
+}
+
+/// What a source holds open.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Open {
+    pub source: SourceAddress,
+    pub open: u64,
+    pub silent: u64,
+    pub longest_silence_ns: Option<u64>,
+}
+
+/// What a source does wrong.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Finding {
+    pub time: Timestamp,
+    pub id: String,
+    pub rule: Rule,
+    pub state: String,
+    pub severity: String,
+    pub source: SourceAddress,
+    pub since: Timestamp,
+    pub last_seen: Timestamp,
+    pub count: u64,
+    pub period_ns: Option<u64>,
+    pub resolution: Option<String>,
+    pub summary: String,
+    pub advice: String,
+}
+
+/// By which rule.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Rule {
+    pub code: String,
+    pub name: String,
+}
+
+/// Who listened.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ListeningProcess {
+    pub pid: u32,
+    pub process: String,
+    pub container: Option<String>,
+    pub pod: Option<String>,
 }
 
 /// An address with its port.
@@ -65,6 +118,7 @@ pub struct Connection {
     pub netns: u64,
     pub preexisting: bool,
     pub evidence: Evidence,
+    pub listener: Option<ListeningProcess>,
 }
 
 /// The facts that a verdict rests on.
@@ -92,12 +146,15 @@ pub struct Source {
     pub bytes_out: u64,
     pub first_seen: Timestamp,
     pub last_seen: Timestamp,
+    pub period_ns: Option<u64>,
+    pub period_jitter: Option<f64>,
 }
 
 /// `None` is the rest of the sources.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct SourceAddress {
     pub ip: Option<IpAddr>,
+    pub prefix: Option<u8>,
 }
 
 /// How many lived how long.
@@ -143,6 +200,8 @@ impl Record {
         match self {
             Self::Connection(connection) => connection.contradiction(),
             Self::Source(source) => source.contradiction(),
+            Self::Open(open) => open.contradiction(),
+            Self::Finding(finding) => finding.contradiction(),
             Self::Loss(loss) => (loss.count == 0
                 || loss.summary.is_empty()
                 || loss.window_start > loss.window_end
@@ -160,7 +219,7 @@ impl Connection {
                 let duration = SignedDuration::from_nanos(i64::try_from(duration).unwrap());
                 !self.preexisting && established + duration == self.time
             }
-            (None, None) => self.preexisting,
+            (None, None) => self.preexisting != ATTEMPTS.contains(&self.verdict.as_str()),
             _ => false,
         };
         [
@@ -171,6 +230,33 @@ impl Connection {
             (self.source.port != 0 && self.destination.port != 0, "port 0"),
             (self.netns != 0, "network namespace 0"),
             ((self.bytes_in == 0) || (self.segments_in > 0), "bytes without a segment"),
+        ]
+        .into_iter()
+        .find_map(|(holds, otherwise)| (!holds).then_some(otherwise))
+    }
+}
+
+impl Open {
+    fn contradiction(&self) -> Option<&'static str> {
+        (self.open == 0
+            || self.silent > self.open
+            || (self.silent == 0) != self.longest_silence_ns.is_none()
+            || self.source.ip.is_none())
+        .then_some("open connections that do not add up")
+    }
+}
+
+impl Finding {
+    fn contradiction(&self) -> Option<&'static str> {
+        let closed = self.state == "closed";
+        [
+            (["open", "update", "closed"].contains(&self.state.as_str()), "an unknown state"),
+            (["info", "low", "medium", "high"].contains(&self.severity.as_str()), "an unknown severity"),
+            (self.id.starts_with(&format!("{}:", self.rule.code)), "an id of another rule"),
+            (self.since <= self.last_seen && self.last_seen <= self.time, "times out of order"),
+            (self.count > 0, "a finding without evidence"),
+            (closed == self.resolution.is_some(), "a resolution of what is not closed, or none of what is"),
+            (!self.summary.is_empty() && !self.advice.is_empty(), "nothing said"),
         ]
         .into_iter()
         .find_map(|(holds, otherwise)| (!holds).then_some(otherwise))
@@ -190,6 +276,7 @@ impl Source {
             (self.unrecorded <= self.connections, "more unrecorded than there were"),
             (self.first_seen <= self.last_seen, "first seen after last seen"),
             (self.window_start <= self.window_end, "a window that ends before it begins"),
+            (self.period_ns.is_some() == self.period_jitter.is_some(), "a period without its jitter"),
             (self.source.ip.is_none() == self.folded.is_some(), "a rest that is a source"),
         ]
         .into_iter()

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     DEADLINE,
-    record::{Connection, Loss, Record, Source, parse},
+    record::{Connection, Finding, Loss, Open, Record, Source, parse},
 };
 
 /// The binary under test.
@@ -88,6 +88,11 @@ impl Tracer {
         self.wait_for_lines(n, |line| line.contains(&source));
     }
 
+    /// Whether one of its lines so far holds `text`.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.stdout.snapshot().iter().any(|line| line.contains(text))
+    }
+
     fn wait_for_lines(&self, n: usize, wanted: impl Fn(&str) -> bool) {
         let (mut read, mut found) = (0, 0);
         let complete = self.stdout.wait(|lines| {
@@ -157,6 +162,18 @@ impl Finished {
     /// Its source records.
     pub fn sources(&self) -> Vec<Source> {
         sources(self.records())
+    }
+
+    /// What it says that sources hold open.
+    pub fn open(&self) -> Vec<Open> {
+        let of = |record| if let Record::Open(open) = record { Some(open) } else { None };
+        self.records().into_iter().filter_map(of).collect()
+    }
+
+    /// Its findings, as often as each was said.
+    pub fn findings(&self) -> Vec<Finding> {
+        let of = |record| if let Record::Finding(finding) = record { Some(finding) } else { None };
+        self.records().into_iter().filter_map(of).collect()
     }
 
     /// Its loss records.

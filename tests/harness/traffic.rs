@@ -36,12 +36,37 @@ pub fn connect(source: IpAddr, destination: SocketAddr) -> Client {
 
 /// The same from a port of one's own choice.
 pub fn connect_from(source: SocketAddr, destination: SocketAddr) -> Client {
+    connect_on(bound(source, destination), destination)
+}
+
+/// The same, but the kernel holds the handshake's last ACK back until there is something to send, for 200 ms at most:
+/// as HAProxy does it, whose reset then comes before it.
+pub fn connect_without_ack(source: IpAddr, destination: SocketAddr) -> Client {
+    let socket = bound(SocketAddr::new(source, 0), destination);
+    socket.set_tcp_quickack(false).unwrap();
+    connect_on(socket, destination)
+}
+
+/// Tries to connect where nobody listens; gives the address and port that it came from.
+pub fn be_refused(source: IpAddr, destination: SocketAddr) -> SocketAddr {
+    let socket = bound(SocketAddr::new(source, 0), destination);
+    let error = socket.connect(&destination.into()).expect_err("nobody listens");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    socket.local_addr().unwrap().as_socket().unwrap()
+}
+
+fn bound(source: SocketAddr, destination: SocketAddr) -> Socket {
     stay_on_this_cpu();
     let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP)).unwrap();
     if source.port() != 0 {
         socket.set_reuse_address(true).unwrap();
     }
     socket.bind(&source.into()).unwrap_or_else(|error| panic!("cannot come from {source}: {error}"));
+    socket
+}
+
+fn connect_on(socket: Socket, destination: SocketAddr) -> Client {
+    let source = socket.local_addr().unwrap().as_socket().unwrap();
     socket
         .connect(&destination.into())
         .unwrap_or_else(|error| panic!("cannot connect from {source} to {destination}: {error}"));

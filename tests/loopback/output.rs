@@ -108,7 +108,13 @@ fn the_table_has_the_worst_source_first() {
     let mut expected: Vec<_> = probers.iter().rev().map(|(source, n)| row(*source, *n)).collect();
     expected.push(vec![well_behaved.to_string(), "800".to_owned(), none.clone(), "800".to_owned()]);
     assert_eq!(rows, expected, "{}", table.join("\n"));
-    assert!(table[head - 1].contains("1577 connections from 4 sources"), "{}", table[head - 1]);
+    assert!(table[0].contains("1577 connections from 4 sources"), "{}", table[0]);
+    let us = format!("listening: {} by ", listener.address());
+    assert!(
+        table[1].starts_with(&us) && table[1].contains(&format!("(pid {})", std::process::id())),
+        "{}",
+        table[1]
+    );
 }
 
 #[test]

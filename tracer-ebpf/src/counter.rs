@@ -16,7 +16,7 @@ pub enum Counter {
     StateFailed = 4,
     /// Sockets on a watched port that the kernel does not know as TCP sockets (SCTP, for one).
     ReadFailed = 5,
-    /// State changes, of any socket, that the first program on `inet_sock_set_state` was skipped for and the second saw.
+    /// State changes, of any socket, that the first program on `inet_sock_set_state` was skipped for and a later one saw.
     Rescued = 6,
 }
 

@@ -36,9 +36,27 @@ pub enum Field {
     BytesRetransmitted = 14,
     /// `tcp_sock.data_segs_in`, 4 bytes.
     DataSegmentsIn = 15,
+    /// `sock_common.skc_state`, 1 byte.
+    State = 16,
+    /// `sock.sk_ack_backlog`, 4 bytes: connections in a listener's accept queue.
+    AcceptQueue = 17,
+    /// `sock.sk_max_ack_backlog`, 4 bytes: how many it takes; it is full when there are more.
+    AcceptQueueMost = 18,
+    /// `tcp_request_sock.rcv_nxt`, 4 bytes: the next sequence number of a half-open connection, in host order.
+    RequestNext = 19,
+    /// `sk_buff.head`, a pointer to the packet's buffer.
+    PacketHead = 20,
+    /// `sk_buff.network_header`, 2 bytes: where the IP header is in the buffer.
+    NetworkHeader = 21,
+    /// `sk_buff.transport_header`, 2 bytes: where the TCP header is in the buffer.
+    TransportHeader = 22,
+    /// `sk_buff.dev`, a pointer to the `struct net_device` that the packet came in by.
+    Device = 23,
+    /// `net_device.nd_net`, a pointer to `struct net`.
+    DeviceNet = 24,
 }
 
 impl Field {
     /// How many fields there are: the length of the `OFFSETS` global.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 25;
 }

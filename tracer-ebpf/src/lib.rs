@@ -18,7 +18,7 @@ pub use field::Field;
 pub use outcome::{Ending, Outcome, Sent};
 pub use overflow::{OverflowKey, OverflowValue};
 pub use ports::{MAX_PORTS, PORT_WORDS, PortSet, TooManyPorts, bit_of, word_of};
-pub use record::{ConnectionRecord, KIND_CONNECTION, flag, state};
+pub use record::{ConnectionRecord, flag, kind, state};
 
 /// Names under which the daemon finds globals and maps in the BPF object.
 pub mod name {
@@ -44,14 +44,27 @@ pub mod name {
     pub const OVERFLOW: &str = "OVERFLOW";
     /// Array of one `u32`: the generation that goes into new [`crate::OverflowKey`]s.
     pub const GENERATION: &str = "GENERATION";
-    /// Read-only global: 1 where [`SET_STATE_AGAIN`] is attached too.
-    pub const SECOND: &str = "SECOND";
+    /// Read-only global: 1 where [`SET_STATE_AGAIN`] are attached too.
+    pub const REPEATED: &str = "REPEATED";
     /// Program on `inet_sock_set_state`, which is also the tracepoint's name.
     pub const SET_STATE: &str = "inet_sock_set_state";
-    /// The same program once more, for what the kernel skips of the first.
-    pub const SET_STATE_AGAIN: &str = "inet_sock_set_state_again";
+    /// The same program again, for what the kernel skips of those before.
+    pub const SET_STATE_AGAIN: [&str; 3] =
+        ["inet_sock_set_state_second", "inet_sock_set_state_third", "inet_sock_set_state_fourth"];
     /// Program on `tcp_receive_reset`.
     pub const RECEIVE_RESET: &str = "tcp_receive_reset";
     /// Program on `tcp_send_reset`.
     pub const SEND_RESET: &str = "tcp_send_reset";
+    /// Program on the function `tcp_check_req`.
+    pub const CHECK_REQUEST: &str = "tcp_check_req";
+    /// Program on the tracepoint `kfree_skb`.
+    pub const PACKET_DROPPED: &str = "kfree_skb";
+    /// Read-only global: the drop reason of a SYN that found nobody listening, or 0.
+    pub const DROP_WITHOUT_LISTENER: &str = "DROP_WITHOUT_LISTENER";
+    /// Read-only global: the drop reason of the RST of a half-open connection, or 0.
+    pub const DROP_OF_HALF_OPEN: &str = "DROP_OF_HALF_OPEN";
+    /// Read-only global: the drop reason of an ACK that brings back a SYN cookie, or 0.
+    pub const DROP_OF_COOKIE: &str = "DROP_OF_COOKIE";
+    /// Read-only global: the drop reason of what completes a handshake into a full accept queue, or 0.
+    pub const DROP_WITHOUT_ROOM: &str = "DROP_WITHOUT_ROOM";
 }

@@ -2,7 +2,7 @@
 //! ring is full, and to test one by one.
 
 use crate::errno::{ECONNABORTED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT};
-use crate::record::{ConnectionRecord, flag, state};
+use crate::record::{ConnectionRecord, flag, kind, state};
 
 /// RabbitMQ's `handshake_timeout` is set in milliseconds and is 10 s unless changed. Whatever it closes sooner than
 /// this after ESTABLISHED was closed for another reason.
@@ -24,6 +24,12 @@ pub enum Ending {
     Abort,
     /// The kernel gave up on a peer that no longer answers (`tcp_write_err`).
     TimeOut,
+    /// Never established: the source reset after the SYN-ACK.
+    HalfOpen,
+    /// Never established: nobody listened.
+    Refused,
+    /// Never established for the broker, whose accept queue was full; the source believes it is.
+    AcceptQueueFull,
 }
 
 /// How much one side sent.
@@ -61,7 +67,8 @@ impl Outcome {
             ending: ending(record),
             // A connection older than the tracer has no known age; what is known does not speak against it.
             long_enough: record.preexisting()
-                || record.closed_ns.saturating_sub(record.established_ns) >= STALLED_NS,
+                || record.established_ns != 0
+                    && record.closed_ns.saturating_sub(record.established_ns) >= STALLED_NS,
             // Data that never came in order was still sent: it is no longer a probe that sent nothing.
             source_sent: match sent(record.bytes_in) {
                 Sent::Nothing if record.segments_in > 0 => Sent::PartOfHeader,
@@ -94,7 +101,9 @@ impl Outcome {
                 2 => Ending::BrokerClose,
                 3 => Ending::Abort,
                 4 => Ending::TimeOut,
-                _ => return None,
+                5 => Ending::HalfOpen,
+                6 => Ending::Refused,
+                _ => Ending::AcceptQueueFull,
             },
             long_enough: packed & 1 << 3 != 0,
             source_sent: sent_from(packed >> 4),
@@ -108,6 +117,12 @@ impl Outcome {
 /// given up, or disconnected by the broker (SO_LINGER 0, or closed with data unread).
 #[inline(always)]
 const fn ending(record: &ConnectionRecord) -> Ending {
+    match record.kind {
+        kind::HALF_OPEN => return Ending::HalfOpen,
+        kind::REFUSED => return Ending::Refused,
+        kind::ACCEPT_QUEUE_FULL => return Ending::AcceptQueueFull,
+        _ => {}
+    }
     match record.last_state {
         state::CLOSE_WAIT | state::LAST_ACK => Ending::SourceClose,
         state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING => Ending::BrokerClose,
@@ -157,7 +172,7 @@ mod tests {
                 valid += 1;
             }
         }
-        assert_eq!(valid, 5 * 2 * 4 * 4);
+        assert_eq!(valid, 8 * 2 * 4 * 4);
     }
 
     #[test]
@@ -175,6 +190,10 @@ mod tests {
         assert_eq!(by(state::FIN_WAIT1, flag::RESET_RECEIVED, 104), Ending::BrokerClose);
         assert_eq!(by(state::FIN_WAIT2, 0, 0), Ending::BrokerClose);
         assert_eq!(by(state::CLOSING, flag::FIN_RECEIVED, 0), Ending::BrokerClose);
+        let attempt = |kind| Outcome::of(&ConnectionRecord { kind, ..ConnectionRecord::default() });
+        assert_eq!(attempt(kind::HALF_OPEN).ending, Ending::HalfOpen);
+        assert_eq!(attempt(kind::REFUSED).ending, Ending::Refused);
+        assert_eq!(attempt(kind::ACCEPT_QUEUE_FULL).ending, Ending::AcceptQueueFull);
     }
 
     #[test]
@@ -194,7 +213,8 @@ mod tests {
     #[test]
     fn only_an_age_of_a_second_or_an_unknown_one_fits_a_time_out() {
         let long = |established_ns, closed_ns| {
-            Outcome::of(&ConnectionRecord { established_ns, closed_ns, ..ConnectionRecord::default() })
+            let kind = kind::CONNECTION;
+            Outcome::of(&ConnectionRecord { established_ns, closed_ns, kind, ..ConnectionRecord::default() })
                 .long_enough
         };
         assert!(!long(5, 5 + STALLED_NS - 1));

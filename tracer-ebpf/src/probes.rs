@@ -1,8 +1,10 @@
 //! The kernel side, in the order a connection meets it: [`set_state`] sees it established, [`reset`] marks resets on
-//! it, [`set_state`] sees it close, [`emit`] writes its record.
+//! it, [`set_state`] sees it close, [`emit`] writes its record. [`attempt`] sees those that never become one.
 
+mod attempt;
 mod emit;
 mod maps;
+mod packet;
 mod reset;
 mod set_state;
 mod settings;

@@ -1,9 +1,19 @@
-//! The record that the kernel writes for each finished connection.
+//! The record that the kernel writes for each finished connection, and for each attempt that never became one.
 
 use core::mem::{offset_of, size_of};
 
-/// [`ConnectionRecord::kind`] of a finished connection.
-pub const KIND_CONNECTION: u8 = 1;
+/// Values of [`ConnectionRecord::kind`].
+pub mod kind {
+    /// A connection that was established has ended.
+    pub const CONNECTION: u8 = 1;
+    /// The source reset after the SYN-ACK: never established (`tcp_check_req`).
+    pub const HALF_OPEN: u8 = 2;
+    /// A SYN to a port that nobody listens on (`tcp_send_reset` without a socket).
+    pub const REFUSED: u8 = 3;
+    /// The source completed the handshake, but the accept queue was full: only the source believes it is established
+    /// (`tcp_check_req`).
+    pub const ACCEPT_QUEUE_FULL: u8 = 4;
+}
 
 /// Bits of [`ConnectionRecord::flags`].
 pub mod flag {
@@ -15,7 +25,7 @@ pub mod flag {
     pub const FIN_RECEIVED: u16 = 1 << 2;
     /// The host itself opened this connection from a watched port; such a socket gets no record.
     pub const OUTGOING: u16 = 1 << 3;
-    /// Its record is written; set where a second program would otherwise write another, and never in a record.
+    /// Its record is written; set where a later program would otherwise write another, and never in a record.
     pub const RECORDED: u16 = 1 << 4;
 }
 
@@ -43,13 +53,13 @@ pub mod state {
     pub const CLOSING: u8 = 11;
 }
 
-/// One finished connection, in the machine's own byte order. Addresses are IPv6; IPv4 is written IPv4-mapped.
+/// One finished connection or failed attempt, in the machine's own byte order. Addresses are IPv6; IPv4 is written IPv4-mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ConnectionRecord {
-    /// When the socket closed: CLOCK_MONOTONIC, nanoseconds.
+    /// When the socket closed, or the attempt failed: CLOCK_MONOTONIC, nanoseconds.
     pub closed_ns: u64,
-    /// When it was established: CLOCK_MONOTONIC, nanoseconds; 0 when that was before the tracer.
+    /// When it was established: CLOCK_MONOTONIC, nanoseconds; 0 when that was before the tracer, or never.
     pub established_ns: u64,
     /// Payload bytes received from the source, each once.
     pub bytes_in: u64,
@@ -71,9 +81,9 @@ pub struct ConnectionRecord {
     pub destination_port: u16,
     /// Bits of [`flag`].
     pub flags: u16,
-    /// The state that the socket left when it closed: one of [`state`].
+    /// The state that the socket left when it closed: one of [`state`]. Of an attempt the state it got to.
     pub last_state: u8,
-    /// What the record is: [`KIND_CONNECTION`].
+    /// What the record is: one of [`kind`].
     pub kind: u8,
     /// Always 0: the record ends on a multiple of its alignment without hidden bytes.
     pub reserved: u32,
@@ -96,7 +106,7 @@ impl ConnectionRecord {
     #[must_use]
     #[inline(always)]
     pub const fn preexisting(&self) -> bool {
-        self.established_ns == 0
+        self.kind == kind::CONNECTION && self.established_ns == 0
     }
 
     /// Whether all bits of `flag` are set.

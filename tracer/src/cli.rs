@@ -26,6 +26,8 @@ pub enum Command {
     Run(RunArgs),
     /// Say what this host offers to the tracer, what is missing, and how to get it
     Doctor(DoctorArgs),
+    /// List what findings there are, what to do about each, and the numbers that they rest on
+    Rules,
     /// Run the main job on traffic that it makes itself on loopback
     Demo(DemoArgs),
 }
@@ -54,6 +56,12 @@ pub struct RunArgs {
     /// Sources to keep apart; beyond that the smallest are counted together as "other"
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_sources: u32,
+    /// Change a number that findings rest on, as in storm_rate=50; `amqptrace rules` lists them
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub threshold: Vec<String>,
+    /// Take IPv6 addresses with the same leading bits for one source, as in 64
+    #[arg(long, value_name = "BITS", default_value_t = 128, value_parser = clap::value_parser!(u8).range(1..=128))]
+    pub group_v6: u8,
     /// Sources to show in the table
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rows: u32,
@@ -97,6 +105,10 @@ pub enum EventKind {
     Connections,
     /// Sums per source and window
     Sources,
+    /// What each source holds open at the end of a window
+    Open,
+    /// What each source does wrong
+    Findings,
     /// What was not seen in detail
     Loss,
 }
@@ -181,8 +193,8 @@ mod tests {
     #[test]
     fn a_refusal_is_one_line_that_names_the_value_and_what_is_allowed() {
         for (arguments, value, allowed) in [
-            (&["fly"][..], "'fly'", "run, doctor, demo"),
-            (&[][..], "verb", "run, doctor, demo"),
+            (&["fly"][..], "'fly'", "run, doctor, rules, demo"),
+            (&[][..], "verb", "run, doctor, rules, demo"),
             (&["run", "--port", "0"][..], "'0'", "1 to 65535"),
             (&["run", "--port", "5672,65536"][..], "'65536'", "1 to 65535"),
             (&["run", "--port", "amqp"][..], "'amqp'", "1 to 65535"),
@@ -191,10 +203,11 @@ mod tests {
             (&["run", "--interval", "99999d"][..], "'99999d'", "100ms to 366d"),
             (&["run", "--interval", "-1s"][..], "'-1'", "see amqptrace --help"),
             (&["run", "--format", "xml"][..], "'xml'", "table, json"),
-            (&["run", "--events", "all"][..], "'all'", "connections, sources, loss"),
+            (&["run", "--events", "all"][..], "'all'", "connections, sources, open, findings, loss"),
             (&["run", "--output", "ftp:x"][..], "'ftp:x'", "stdout, file:PATH"),
             (&["run", "--output", "file:"][..], "'file:'", "stdout, file:PATH"),
             (&["run", "--max-sources", "0"][..], "'0'", "1..=10000000"),
+            (&["run", "--group-v6", "129"][..], "'129'", "1..=128"),
             (&["run", "--ring-kib", "3"][..], "'3'", "4..=1048576"),
             (&["run", "--colour"][..], "'--colour'", "see amqptrace --help"),
             (&["doctor", "extra"][..], "'extra'", "see amqptrace --help"),

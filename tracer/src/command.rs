@@ -2,6 +2,7 @@
 
 mod demo;
 mod doctor;
+mod rules;
 mod run;
 
 use anyhow::Context as _;
@@ -20,6 +21,7 @@ pub fn execute(command: Command) -> anyhow::Result<()> {
             Command::Run(args) => run::run(Settings::new(args)?).await,
             Command::Doctor(args) => doctor::run(args),
             Command::Demo(args) => demo::run(args).await,
+            Command::Rules => rules::run(),
         }
     })
 }

@@ -59,9 +59,9 @@ impl Check {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<9} {:<15} {}", self.status, self.name, self.found)?;
+        write!(f, "{:<9} {:<18} {}", self.status, self.name, self.found)?;
         if !self.advice.is_empty() {
-            write!(f, "\n{:>25} {}", "→", self.advice)?;
+            write!(f, "\n{:>28} {}", "→", self.advice)?;
         }
         Ok(())
     }
@@ -70,8 +70,7 @@ impl fmt::Display for Check {
 /// Every check, the probes really loaded and attached for a moment among them.
 pub fn checks(ports: &[u16], set: PortSet) -> Vec<Check> {
     let mut checks = needs();
-    checks.push(probes::attach(set));
-    checks.push(probes::half_open());
+    checks.extend(probes::attach(set));
     checks.push(host::cgroup2());
     checks.push(host::tracefs());
     checks.extend(listeners::check(ports));

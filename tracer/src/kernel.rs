@@ -1,5 +1,6 @@
 //! The only user of aya: puts the probes into the running kernel and takes out what they write.
 
+mod attempts;
 mod clock;
 mod counters;
 mod features;
@@ -19,6 +20,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{ConnectionRecord, Counter, name};
 
 use crate::record::decode;
+pub use attempts::Attempts;
 pub use clock::Clock;
 pub use counters::Counters;
 pub use features::{missing_tracepoints, ring_buffer, socket_storage};
@@ -44,30 +46,37 @@ pub struct Kernel {
     log: Option<EbpfLogger<KernelLog>>,
     undecodable: u64,
     state: StateStore,
+    attempts: Attempts,
 }
 
 impl Kernel {
     /// Loads and attaches everything; on error nothing stays behind. Must be called inside a tokio runtime.
     pub fn attach(options: &Options) -> Result<Self, LoadError> {
-        let load::Loaded { mut ebpf, state } = load::load(options)?;
+        let mut loaded = load::load(options)?;
+        let ebpf = &mut loaded.ebpf;
         let log =
-            if options.kernel_log { Some(EbpfLogger::init_with_logger(&mut ebpf, KernelLog)?) } else { None };
-        let ring = load::take::<RingBuf<MapData>>(&mut ebpf, name::RECORDS)?;
+            if options.kernel_log { Some(EbpfLogger::init_with_logger(ebpf, KernelLog)?) } else { None };
+        let ring = load::take::<RingBuf<MapData>>(ebpf, name::RECORDS)?;
         // SAFETY: aya's ring owns its descriptor and keeps the same one open until it is dropped.
         let records = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| LoadError::Wait(error.into()))?;
-        let counters = load::take(&mut ebpf, name::COUNTERS)?;
-        let overflow = OverflowTable::new(
-            load::take(&mut ebpf, name::OVERFLOW)?,
-            load::take(&mut ebpf, name::GENERATION)?,
-        );
-        let set_state = load::attach(&mut ebpf)?;
-        Ok(Self { ebpf: Some(ebpf), records, counters, overflow, set_state, log, undecodable: 0, state })
+        let counters = load::take(ebpf, name::COUNTERS)?;
+        let overflow =
+            OverflowTable::new(load::take(ebpf, name::OVERFLOW)?, load::take(ebpf, name::GENERATION)?);
+        let load::Attached { set_state, attempts } = load::attach(&mut loaded)?;
+        let load::Loaded { ebpf, state, .. } = loaded;
+        let ebpf = Some(ebpf);
+        Ok(Self { ebpf, records, counters, overflow, set_state, log, undecodable: 0, state, attempts })
     }
 
     /// Where the state of a connection lives between its tracepoints when it has no slot.
     pub const fn state(&self) -> StateStore {
         self.state
+    }
+
+    /// How attempts that never become a connection are observed.
+    pub const fn attempts(&self) -> &Attempts {
+        &self.attempts
     }
 
     /// Waits until the kernel says that the ring is filling up. It says so once, at a quarter of the ring; what is

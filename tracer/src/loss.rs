@@ -21,6 +21,19 @@ pub enum Reason {
     ProbeSkipped,
     /// A record that the daemon could not decode.
     Undecodable,
+    /// Network namespaces whose open connections could not be listed.
+    OpenUnseen,
+    /// Sources that found no room among those that findings are kept of.
+    FindingsFull,
+}
+
+/// Counts of what the daemon itself did not see or keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// For [`Reason::OpenUnseen`].
+    pub open: u64,
+    /// For [`Reason::FindingsFull`].
+    pub findings: u64,
 }
 
 /// One reason's count in a window.
@@ -28,7 +41,7 @@ pub enum Reason {
 pub struct Loss {
     /// Why.
     pub reason: Reason,
-    /// How many connections, or for [`Reason::ProbeSkipped`] state changes.
+    /// How many connections, or what else the reason names.
     pub count: u64,
 }
 
@@ -49,13 +62,19 @@ impl Loss {
             Reason::ProbeSkipped => {
                 "state changes of any socket that no probe saw, because the kernel skips one that is running on the same CPU"
             }
+            Reason::OpenUnseen => {
+                "network namespaces whose open connections could not be listed (CAP_SYS_ADMIN is needed for others' own)"
+            }
+            Reason::FindingsFull => {
+                "sources found no room among the 10,000 that findings are kept of; their sums are complete"
+            }
             Reason::Undecodable => "kernel records that this version cannot read; in no source's count",
         }
     }
 }
 
 /// The losses of a window; none is the usual answer.
-pub fn losses(window: &Counters) -> Vec<Loss> {
+pub fn losses(window: &Counters, unseen: Unseen) -> Vec<Loss> {
     let lost = window.get(Counter::OverflowFull);
     [
         (Reason::RingFull, window.get(Counter::RingFull).saturating_sub(lost)),
@@ -64,6 +83,8 @@ pub fn losses(window: &Counters) -> Vec<Loss> {
         (Reason::ReadFailed, window.get(Counter::ReadFailed)),
         (Reason::ProbeSkipped, window.skipped),
         (Reason::Undecodable, window.undecodable),
+        (Reason::OpenUnseen, unseen.open),
+        (Reason::FindingsFull, unseen.findings),
     ]
     .into_iter()
     .filter(|(_, count)| *count > 0)
@@ -77,20 +98,25 @@ mod tests {
 
     #[test]
     fn each_count_is_one_loss_and_no_count_is_none() {
-        assert_eq!(losses(&Counters::default()), []);
+        assert_eq!(losses(&Counters::default(), Unseen::default()), []);
         let counters = Counters::of(
             &[(Counter::Seen, 100), (Counter::Sent, 60), (Counter::RingFull, 40), (Counter::OverflowFull, 5)],
             3,
             2,
         );
-        let found: Vec<_> = losses(&counters).into_iter().map(|loss| (loss.reason, loss.count)).collect();
+        let found: Vec<_> = losses(&counters, Unseen { open: 1, findings: 4 })
+            .into_iter()
+            .map(|loss| (loss.reason, loss.count))
+            .collect();
         assert_eq!(
             found,
             [
                 (Reason::RingFull, 35),
                 (Reason::OverflowFull, 5),
                 (Reason::ProbeSkipped, 3),
-                (Reason::Undecodable, 2)
+                (Reason::Undecodable, 2),
+                (Reason::OpenUnseen, 1),
+                (Reason::FindingsFull, 4)
             ]
         );
     }

@@ -2,13 +2,18 @@
 //!
 //! Parses, calls one verb, and turns its result into an exit code: 0 done, 1 failed at run time, 2 wrong usage.
 
+mod broker;
 mod cli;
 mod command;
 mod demo;
 mod doctor;
 mod encode;
+mod finding;
+mod grouping;
 mod kernel;
+mod look;
 mod loss;
+mod pattern;
 mod pipeline;
 mod record;
 mod settings;

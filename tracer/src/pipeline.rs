@@ -1,6 +1,6 @@
 //! Everything between the ring and the output: decode, judge, tally, and at the end of each window, write.
 
-use std::io;
+use std::{collections::HashMap, io, net::IpAddr};
 
 use anyhow::Context as _;
 use jiff::{Timestamp, tz::TimeZone};
@@ -8,13 +8,16 @@ use tracer_ebpf::Counter;
 
 use crate::{
     cli::Format,
-    encode::{Event, Window, json},
-    kernel::{Clock, Counters, Kernel},
-    loss::{Loss, losses},
+    encode::{Event, Origin, Window, json},
+    finding::{Finding, Findings, Observed, State},
+    kernel::{Attempts, Clock, Counters, Kernel},
+    look::Look,
+    loss::{Loss, Unseen, losses},
+    pattern::{Patterns, Period},
     record::Connection,
     settings::Settings,
     sink::Sink,
-    source::Tally,
+    source::{Sums, Tally},
     verdict::judge,
     view::table,
 };
@@ -22,22 +25,44 @@ use crate::{
 /// A window's lines are written whenever this many bytes have come together, so that many sources take no more memory.
 const WRITE_AT: usize = 256 << 10;
 
+/// How many sources findings are kept of, 0.7 KB each: those that do most stand out among fewer than the sums know.
+const FINDINGS_OF: usize = 10_000;
+
+/// How many sources and verdicts clocks are looked for in, 0.2 KB each.
+const CLOCKS_OF: usize = 20_000;
+
+/// What a finished trace has to say.
+pub struct Traced {
+    /// Sums since the start, kept with [`Format::Table`] only.
+    pub total: Tally,
+    /// How attempts that never became a connection were observed.
+    pub attempts: Attempts,
+}
+
 /// Everything between the ring and the output.
 pub struct Pipeline {
     settings: Settings,
     /// The probes, whose ring is waited on from outside.
     pub kernel: Kernel,
     sink: Sink,
-    host: String,
+    origin: Origin,
     zone: TimeZone,
     since: Timestamp,
     window_start: Timestamp,
     /// Sums of the running window.
     window: Tally,
+    patterns: Patterns,
+    findings: Findings,
+    /// What was seen last of what is open and who listens.
+    look: Look,
+    /// The clocks known so far, kept for the table only.
+    periods: HashMap<IpAddr, Period>,
     /// Sums since the start, kept for the table only.
     total: Option<Tally>,
     /// The kernel's counts at the beginning of the window.
     counters: Counters,
+    /// Sources that findings had no room for, at the beginning of the window.
+    untracked: u64,
     /// Lines that wait for the end of a drain, to be written at once.
     lines: Vec<u8>,
 }
@@ -47,13 +72,21 @@ impl Pipeline {
     pub fn new(settings: Settings, kernel: Kernel, sink: Sink) -> Self {
         let now = Timestamp::now();
         Self {
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            origin: Origin {
+                host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+                grouping: settings.grouping,
+            },
             zone: TimeZone::system(),
             since: now,
             window_start: now,
             window: Tally::new(settings.max_sources),
+            patterns: Patterns::new(settings.max_sources.min(CLOCKS_OF)),
+            findings: Findings::new(settings.thresholds.clone(), settings.max_sources.min(FINDINGS_OF)),
+            look: Look::default(),
+            periods: HashMap::new(),
             total: (settings.format == Format::Table).then(|| Tally::new(settings.max_sources)),
             counters: Counters::default(),
+            untracked: 0,
             lines: Vec::new(),
             settings,
             kernel,
@@ -67,23 +100,29 @@ impl Pipeline {
         let emptied = self.drain_batch()?;
         let counters = self.kernel.counters()?;
         for overflowed in self.kernel.drain_overflow(&counters)? {
-            self.window.add_overflowed(&overflowed, judge(overflowed.outcome));
+            let source = self.settings.grouping.source(overflowed.source);
+            self.window.add_overflowed(source, &overflowed, judge(overflowed.outcome));
         }
         Ok(emptied)
     }
 
     /// Takes one batch of records and writes their lines; returns whether that emptied the ring.
     fn drain_batch(&mut self) -> anyhow::Result<bool> {
-        let Self { kernel, window, lines, settings, host, .. } = self;
+        let Self { kernel, window, patterns, lines, settings, origin, look, .. } = self;
         let clock = Clock::now();
         let write = settings.format == Format::Json && settings.events.connections;
         let mut written: io::Result<()> = Ok(());
         let emptied = kernel.drain(|record| {
             let connection = Connection::new(record, clock);
             let verdict = judge(connection.outcome);
-            window.add(&connection, verdict);
+            let source = settings.grouping.source(connection.source.ip());
+            window.add(source, &connection, verdict);
+            patterns.add(source, verdict, connection.began_ns);
             if write && written.is_ok() {
-                written = json::encode(Event::Connection(&connection, verdict), host, lines);
+                written = {
+                    let listener = look.listener(connection.netns, connection.destination);
+                    json::encode(Event::Connection(&connection, verdict, listener), origin, lines)
+                };
             }
         });
         written.context("cannot encode a connection")?;
@@ -100,6 +139,11 @@ impl Pipeline {
         result
     }
 
+    /// Takes in what is open now and who listens.
+    pub fn see(&mut self, look: Look) {
+        self.look = look;
+    }
+
     /// Ends the running window: writes what it has to say and begins the next.
     pub fn end_window(&mut self) -> anyhow::Result<()> {
         self.drain()?;
@@ -111,54 +155,101 @@ impl Pipeline {
         let now = Timestamp::now();
         let span = Window { start: self.window_start, end: now };
         let window = std::mem::replace(&mut self.window, Tally::new(self.settings.max_sources));
-        let lost = losses(&counters.since(&self.counters));
+        let periods = self.patterns.periods(&window);
+        let said = self.judge_sources(span, &window, &periods);
+        let untracked = self.findings.untracked();
+        let unseen = Unseen { open: self.look.unseen, findings: untracked - self.untracked };
+        let lost = losses(&counters.since(&self.counters), unseen);
         self.counters = counters;
+        self.untracked = untracked;
         self.window_start = now;
         if let Some(total) = &mut self.total {
             total.merge(&window);
+            self.periods.extend(periods);
+            self.periods.retain(|source, _| total.get(*source).is_some());
             let text = table::render(&table::Content {
                 total,
                 window: &window,
                 window_length: now.duration_since(span.start).unsigned_abs(),
                 since: self.since,
                 now,
-                losses: &losses(&counters),
+                open: &self.look.open,
+                listeners: &self.look.listeners.listeners,
+                periods: &self.periods,
+                findings: &self.findings.open().chain(closed(&said)).collect::<Vec<_>>(),
+                losses: &losses(&counters, Unseen { open: self.look.unseen, findings: untracked }),
+                not_observed: &self.kernel.attempts().not_observed(),
+                grouping: self.settings.grouping,
                 rows: self.settings.rows,
                 zone: &self.zone,
             });
             self.lines.extend(text.as_bytes());
             self.lines.push(b'\n');
         } else {
-            self.encode_window(span, &window, &lost)?;
+            self.encode_window(span, &window, &periods, &said, &lost)?;
         }
         self.flush()
     }
 
-    fn encode_window(&mut self, span: Window, window: &Tally, lost: &[Loss]) -> anyhow::Result<()> {
-        let Self { lines, host, settings, sink, .. } = self;
-        if settings.events.sources {
-            for (source, sums) in window.sources() {
-                json::encode(Event::Source(span, source, sums), host, lines)?;
-                if lines.len() >= WRITE_AT {
-                    sink.write(lines)?;
-                    lines.clear();
-                }
-            }
-            if let Some(rest) = window.rest() {
-                json::encode(Event::Rest(span, rest), host, lines)?;
-            }
-        }
-        if settings.events.loss {
-            for loss in lost {
-                json::encode(Event::Loss(span, *loss), host, lines)?;
+    /// What each source does wrong: those of the window, and those that only hold something open.
+    fn judge_sources(
+        &mut self,
+        span: Window,
+        window: &Tally,
+        periods: &HashMap<IpAddr, Period>,
+    ) -> Vec<Finding> {
+        let none = Sums::none(span.end);
+        let open = &self.look.open;
+        let ended = window.sources().map(|(source, sums)| Observed {
+            source,
+            sums,
+            period: periods.get(&source).map(|period| period.length),
+            open: open.get(&source).copied(),
+        });
+        let only_open = open.iter().filter(|(source, _)| window.get(**source).is_none());
+        let only_open = only_open.map(|(source, open)| Observed {
+            source: *source,
+            sums: &none,
+            period: None,
+            open: Some(*open),
+        });
+        self.findings.end_window(span, ended.chain(only_open))
+    }
+
+    fn encode_window(
+        &mut self,
+        span: Window,
+        window: &Tally,
+        periods: &HashMap<IpAddr, Period>,
+        said: &[Finding],
+        lost: &[Loss],
+    ) -> anyhow::Result<()> {
+        let Self { lines, origin, settings, sink, look, .. } = self;
+        let sources = window
+            .sources()
+            .map(|(source, sums)| Event::Source(span, source, sums, periods.get(&source).copied()));
+        let rest = window.rest().map(|rest| Event::Rest(span, rest));
+        let open = look.open.iter().map(|(source, open)| Event::Open(span, *source, open));
+        let findings = said.iter().map(|finding| Event::Finding(span, finding));
+        let losses = lost.iter().map(|loss| Event::Loss(span, *loss));
+        let events = sources
+            .chain(rest)
+            .filter(|_| settings.events.sources)
+            .chain(open.filter(|_| settings.events.open))
+            .chain(findings.filter(|_| settings.events.findings))
+            .chain(losses.filter(|_| settings.events.loss));
+        for event in events {
+            json::encode(event, origin, lines)?;
+            if lines.len() >= WRITE_AT {
+                sink.write(lines)?;
+                lines.clear();
             }
         }
         Ok(())
     }
 
-    /// Detaches the probes, takes everything they left, and ends the last window. Returns the sums since the start, which
-    /// are kept with [`Format::Table`] only.
-    pub fn finish(mut self) -> anyhow::Result<Tally> {
+    /// Detaches the probes, takes everything they left, and ends the last window.
+    pub fn finish(mut self) -> anyhow::Result<Traced> {
         self.kernel.detach();
         // A probe that was running at that moment still writes its record; the kernel's counts tell when all are there.
         for _ in 0..1_000 {
@@ -170,13 +261,20 @@ impl Pipeline {
         while !self.drain()? {}
         self.end_window()?;
         eprintln!("{}", ended(&self.counters));
-        Ok(self.total.unwrap_or_else(|| Tally::new(self.settings.max_sources)))
+        Ok(Traced {
+            total: self.total.unwrap_or_else(|| Tally::new(self.settings.max_sources)),
+            attempts: self.kernel.attempts().clone(),
+        })
     }
+}
+
+fn closed(said: &[Finding]) -> impl Iterator<Item = &Finding> {
+    said.iter().filter(|finding| finding.state == State::Closed)
 }
 
 fn ended(counters: &Counters) -> String {
     format!(
-        "amqptrace: {} connections ended; {} have no record of their own, {} are in no source's count, {} state changes were missed",
+        "amqptrace: {} connections ended or never came to be; {} have no record of their own, {} are in no source's count, {} state changes were missed",
         counters.get(Counter::Seen),
         counters.get(Counter::RingFull),
         counters.get(Counter::OverflowFull) + counters.undecodable,

@@ -1,7 +1,7 @@
 //! Kernel bytes in, [`Connection`] out.
 //!
-//! Refuses records of another length or kind and states that no finished connection can have had: what the kernel
-//! side did not write is an error, never a value.
+//! Refuses records of another length or kind, and states that no connection or attempt can have ended in: what the
+//! kernel side did not write is an error, never a value.
 
 use std::{
     mem::offset_of,
@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use tracer_ebpf::{ConnectionRecord, Ending, KIND_CONNECTION, Outcome, errno, flag, state};
+use tracer_ebpf::{ConnectionRecord, Ending, Outcome, errno, flag, kind, state};
 
 use crate::kernel::Clock;
 
@@ -22,11 +22,18 @@ pub enum DecodeError {
     #[error("a kernel record of {0} bytes; allowed: {size}", size = ConnectionRecord::SIZE)]
     Length(usize),
     /// Of an unknown kind.
-    #[error("a kernel record of kind {0}; allowed: {KIND_CONNECTION} (connection)")]
+    #[error(
+        "a kernel record of kind {0}; allowed: 1 (connection), 2 (half-open), 3 (refused), 4 (accept queue full)"
+    )]
     Kind(u8),
-    /// With a state in which no established connection ends.
-    #[error("a kernel record that leaves TCP state {0}; allowed: 1, 4, 5, 8, 9, 11")]
-    State(u8),
+    /// With a state in which what it is does not end.
+    #[error("a kernel record of kind {kind} that ends in TCP state {state}; allowed: {}", allowed_states(*kind))]
+    State {
+        /// What the record is.
+        kind: u8,
+        /// Its state.
+        state: u8,
+    },
 }
 
 /// Reads a record from the ring's bytes.
@@ -55,13 +62,33 @@ pub fn decode(bytes: &[u8]) -> Result<ConnectionRecord, DecodeError> {
         kind: field!(kind: u8),
         reserved: field!(reserved: u32),
     };
-    if record.kind != KIND_CONNECTION {
-        return Err(DecodeError::Kind(record.kind));
-    }
-    if state_name(record.last_state).is_none() {
-        return Err(DecodeError::State(record.last_state));
+    let states = states_of(record.kind).ok_or(DecodeError::Kind(record.kind))?;
+    if !states.contains(&record.last_state) {
+        return Err(DecodeError::State { kind: record.kind, state: record.last_state });
     }
     Ok(record)
+}
+
+/// The states in which a record of this kind can end; `None` for a kind that is not known.
+const fn states_of(kind: u8) -> Option<&'static [u8]> {
+    Some(match kind {
+        kind::CONNECTION => &[
+            state::ESTABLISHED,
+            state::FIN_WAIT1,
+            state::FIN_WAIT2,
+            state::CLOSE_WAIT,
+            state::LAST_ACK,
+            state::CLOSING,
+        ],
+        kind::HALF_OPEN | kind::ACCEPT_QUEUE_FULL => &[state::SYN_RECV],
+        kind::REFUSED => &[state::CLOSE],
+        _ => return None,
+    })
+}
+
+fn allowed_states(kind: u8) -> String {
+    let states: Vec<String> = states_of(kind).unwrap_or_default().iter().map(u8::to_string).collect();
+    states.join(", ")
 }
 
 fn array<const N: usize>(bytes: &[u8; ConnectionRecord::SIZE], at: usize) -> [u8; N] {
@@ -80,13 +107,17 @@ pub enum Party {
     Kernel,
 }
 
-/// One finished connection, as the daemon speaks of it.
+/// One finished connection or failed attempt, as the daemon speaks of it.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// When it ended.
     pub time: Timestamp,
-    /// When it was established; `None` when that was before the tracer.
+    /// When it was established, or ended if that is not known: CLOCK_MONOTONIC, nanoseconds.
+    pub began_ns: u64,
+    /// When it was established; `None` when that was before the tracer, or never.
     pub established: Option<Timestamp>,
+    /// Whether it was established before the tracer.
+    pub preexisting: bool,
     /// From established to ended.
     pub duration: Option<Duration>,
     /// The remote end.
@@ -103,13 +134,13 @@ pub struct Connection {
     pub netns: u32,
     /// What the verdict depends on.
     pub outcome: Outcome,
-    /// Who closed it.
+    /// Who closed it, or kept it from being established.
     pub closed_by: Party,
     /// Who sent a RST, if anybody did.
     pub reset_by: Option<Party>,
     /// Whether a FIN came from the source.
     pub fin_received: bool,
-    /// The TCP state that it left when it ended.
+    /// The TCP state that it left when it ended, or got to.
     pub last_state: &'static str,
     /// `sk_err` at the end; 0 for none.
     pub error: u32,
@@ -119,12 +150,13 @@ impl Connection {
     /// Reads times by `clock`, and names what the record's numbers say.
     pub fn new(record: &ConnectionRecord, clock: Clock) -> Self {
         let outcome = Outcome::of(record);
-        let duration = (!record.preexisting())
-            .then(|| Duration::from_nanos(record.closed_ns.saturating_sub(record.established_ns)));
+        let established = (record.established_ns != 0).then_some(record.established_ns);
         Self {
             time: clock.wall(record.closed_ns),
-            established: (!record.preexisting()).then(|| clock.wall(record.established_ns)),
-            duration,
+            began_ns: established.unwrap_or(record.closed_ns),
+            established: established.map(|at| clock.wall(at)),
+            preexisting: record.preexisting(),
+            duration: established.map(|at| Duration::from_nanos(record.closed_ns.saturating_sub(at))),
             source: SocketAddr::new(address(record.source), record.source_port),
             destination: SocketAddr::new(address(record.destination), record.destination_port),
             bytes_in: record.bytes_in,
@@ -148,9 +180,9 @@ pub fn address(bytes: [u8; 16]) -> IpAddr {
 
 const fn closed_by(ending: Ending) -> Party {
     match ending {
-        Ending::SourceReset | Ending::SourceClose => Party::Source,
+        Ending::SourceReset | Ending::SourceClose | Ending::HalfOpen => Party::Source,
         Ending::BrokerClose => Party::Broker,
-        Ending::Abort | Ending::TimeOut => Party::Kernel,
+        Ending::Abort | Ending::TimeOut | Ending::Refused | Ending::AcceptQueueFull => Party::Kernel,
     }
 }
 
@@ -158,6 +190,12 @@ const fn closed_by(ending: Ending) -> Party {
 /// when it comes with the close, the transition tells: an established or half-closed socket goes straight to CLOSE
 /// only in `tcp_disconnect` and in `tcp_close` with data unread, and both then send a RST.
 fn reset_by(record: &ConnectionRecord, ending: Ending) -> Option<Party> {
+    match ending {
+        Ending::HalfOpen => return Some(Party::Source),
+        Ending::Refused => return Some(Party::Broker),
+        Ending::AcceptQueueFull => return None,
+        _ => {}
+    }
     // `tcp_reset` also leaves its error, EPIPE for a half-closed socket, should the probe on it have been skipped.
     if record.has(flag::RESET_RECEIVED) || matches!(record.error, errno::ECONNRESET | errno::EPIPE) {
         return Some(Party::Source);
@@ -167,7 +205,7 @@ fn reset_by(record: &ConnectionRecord, ending: Ending) -> Option<Party> {
     (record.has(flag::RESET_SENT) || by_closing).then_some(Party::Broker)
 }
 
-/// The states from which an established connection can end, by their names in RFC 9293.
+/// The states of [`states_of`], by the kernel's names for them.
 const fn state_name(state: u8) -> Option<&'static str> {
     Some(match state {
         state::ESTABLISHED => "ESTABLISHED",
@@ -176,6 +214,8 @@ const fn state_name(state: u8) -> Option<&'static str> {
         state::CLOSE_WAIT => "CLOSE_WAIT",
         state::LAST_ACK => "LAST_ACK",
         state::CLOSING => "CLOSING",
+        state::SYN_RECV => "SYN_RECV",
+        state::CLOSE => "CLOSE",
         _ => return None,
     })
 }
@@ -218,7 +258,7 @@ mod tests {
             destination_port: 5672,
             flags: flag::RESET_RECEIVED,
             last_state: state::ESTABLISHED,
-            kind: KIND_CONNECTION,
+            kind: kind::CONNECTION,
             reserved: 0,
         }
     }
@@ -234,9 +274,14 @@ mod tests {
         assert_eq!(decode(&bytes[1..]), Err(DecodeError::Length(87)));
         assert_eq!(decode(&[]), Err(DecodeError::Length(0)));
         assert_eq!(decode(&bytes_of(&ConnectionRecord { kind: 9, ..sample() })), Err(DecodeError::Kind(9)));
+        assert_eq!(decode(&bytes_of(&ConnectionRecord { kind: 0, ..sample() })), Err(DecodeError::Kind(0)));
         for last_state in 0..=u8::MAX {
-            let decoded = decode(&bytes_of(&ConnectionRecord { last_state, ..sample() }));
-            assert_eq!(decoded.is_ok(), [1, 4, 5, 8, 9, 11].contains(&last_state), "state {last_state}");
+            let decoded =
+                |kind| decode(&bytes_of(&ConnectionRecord { kind, last_state, ..sample() })).is_ok();
+            assert_eq!(decoded(1), [1, 4, 5, 8, 9, 11].contains(&last_state), "connection, {last_state}");
+            assert_eq!(decoded(2), last_state == 3, "half-open, {last_state}");
+            assert_eq!(decoded(3), last_state == 7, "refused, {last_state}");
+            assert_eq!(decoded(4), last_state == 3, "accept queue full, {last_state}");
         }
     }
 
@@ -250,7 +295,9 @@ mod tests {
         assert_eq!(connection.established.map(|t| t.to_string()).as_deref(), Some("1970-01-01T00:16:41Z"));
         assert_eq!(connection.duration, Some(Duration::from_millis(2_500)));
         let older = Connection::new(&ConnectionRecord { established_ns: 0, ..sample() }, clock);
-        assert_eq!((older.established, older.duration), (None, None));
+        assert_eq!((older.established, older.duration, older.preexisting), (None, None, true));
+        let never = ConnectionRecord { kind: kind::HALF_OPEN, established_ns: 0, ..sample() };
+        assert!(!Connection::new(&never, clock).preexisting);
     }
 
     #[test]

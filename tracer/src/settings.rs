@@ -7,6 +7,8 @@ use tracer_ebpf::{MAX_PORTS, PortSet};
 
 use crate::{
     cli::{EventKind, Format, RunArgs},
+    finding::{ThresholdError, Thresholds},
+    grouping::Grouping,
     kernel,
     sink::Target,
 };
@@ -20,6 +22,9 @@ pub enum SettingsError {
     /// A ring whose size the kernel does not take.
     #[error("'{0}' for --ring-kib is not a power of two; allowed: 4, 8, 16, … 1048576")]
     RingSize(u32),
+    /// A threshold that is unknown, or whose value is not allowed.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
     /// Events chosen for the table.
     #[error("--events chooses records, so it needs --format json")]
     EventsOfTable,
@@ -44,6 +49,10 @@ pub struct Settings {
     pub events: Events,
     /// How many sources to keep apart.
     pub max_sources: usize,
+    /// The numbers that findings rest on.
+    pub thresholds: Thresholds,
+    /// Which addresses are one source.
+    pub grouping: Grouping,
     /// How many to show in a table.
     pub rows: usize,
 }
@@ -55,6 +64,10 @@ pub struct Events {
     pub connections: bool,
     /// Sums per source and window.
     pub sources: bool,
+    /// What each source holds open.
+    pub open: bool,
+    /// What each source does wrong.
+    pub findings: bool,
     /// What was not seen in detail.
     pub loss: bool,
 }
@@ -69,6 +82,10 @@ impl Settings {
             return Err(SettingsError::EventsOfTable);
         }
         let (ports, set) = ports(args.port)?;
+        let mut thresholds = Thresholds::default();
+        for threshold in &args.threshold {
+            thresholds.set(threshold)?;
+        }
         let wanted = |kind| args.events.is_empty() || args.events.contains(&kind);
         Ok(Self {
             kernel: kernel::Options {
@@ -84,9 +101,13 @@ impl Settings {
             events: Events {
                 connections: wanted(EventKind::Connections),
                 sources: wanted(EventKind::Sources),
+                open: wanted(EventKind::Open),
+                findings: wanted(EventKind::Findings),
                 loss: wanted(EventKind::Loss),
             },
             max_sources: usize::try_from(args.max_sources).unwrap_or(usize::MAX),
+            thresholds,
+            grouping: Grouping::new(args.group_v6),
             rows: usize::try_from(args.rows).unwrap_or(usize::MAX),
         })
     }

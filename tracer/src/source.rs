@@ -23,7 +23,7 @@ pub const LIFE_BOUNDS: [Duration; 9] = [
     Duration::from_secs(86_400),
 ];
 
-/// Sums over some connections, at least one.
+/// Sums over some connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sums {
     /// How many connections.
@@ -68,6 +68,11 @@ impl Sums {
         sums.bytes_in = overflowed.bytes_in;
         sums.bytes_out = overflowed.bytes_out;
         sums
+    }
+
+    /// No connection, seen at no other time than this.
+    pub const fn none(at: Timestamp) -> Self {
+        Self::empty(at, at)
     }
 
     const fn empty(first_seen: Timestamp, last_seen: Timestamp) -> Self {
@@ -128,14 +133,14 @@ impl Tally {
         Self { sources: HashMap::new(), most: most.max(1), rest: None }
     }
 
-    /// Adds a connection.
-    pub fn add(&mut self, connection: &Connection, verdict: Verdict) {
-        self.add_sums(connection.source.ip(), &Sums::of(connection, verdict));
+    /// Adds a connection of `source`.
+    pub fn add(&mut self, source: IpAddr, connection: &Connection, verdict: Verdict) {
+        self.add_sums(source, &Sums::of(connection, verdict));
     }
 
-    /// Adds what the kernel counted by itself.
-    pub fn add_overflowed(&mut self, overflowed: &Overflowed, verdict: Verdict) {
-        self.add_sums(overflowed.source, &Sums::of_overflowed(overflowed, verdict));
+    /// Adds what the kernel counted by itself of `source`.
+    pub fn add_overflowed(&mut self, source: IpAddr, overflowed: &Overflowed, verdict: Verdict) {
+        self.add_sums(source, &Sums::of_overflowed(overflowed, verdict));
     }
 
     /// Adds everything of another tally.
@@ -167,6 +172,15 @@ impl Tally {
     pub fn connections(&self) -> u64 {
         let apart: u64 = self.sources.values().map(|sums| sums.connections).sum();
         apart + self.rest.as_ref().map_or(0, |rest| rest.sums.connections)
+    }
+
+    /// A connection of which nothing else matters.
+    #[cfg(test)]
+    pub fn add_one(&mut self, source: IpAddr, verdict: Verdict) {
+        let mut sums = Sums::empty(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        sums.connections = 1;
+        sums.verdicts[verdict as usize] = 1;
+        self.add_sums(source, &sums);
     }
 
     fn add_sums(&mut self, source: IpAddr, sums: &Sums) {

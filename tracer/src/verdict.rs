@@ -19,11 +19,17 @@ pub enum Verdict {
     ProbeClose,
     /// The source sent at most the eight bytes of a protocol header, then closed or reset.
     ProbeHeader,
+    /// Reset by the source after the SYN-ACK, before it was established: HAProxy's health check.
+    ProbeHalfOpen,
     /// The source sent at most a protocol header and the broker closed, a second or more after the handshake.
     HandshakeTimeout,
     /// The broker answered with exactly eight bytes: its own protocol header, by which it refuses what was sent
     /// (AMQP 0-9-1, section 2.2.4).
     NotAmqp,
+    /// Nobody listened on the port.
+    Refused,
+    /// The broker's accept queue was full: the source believes that it is connected, the broker never sees it.
+    AcceptQueueFull,
     /// The source sent more than a protocol header and closed first, with FIN.
     Session,
     /// The source sent more than a protocol header and reset the connection.
@@ -36,12 +42,15 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, worst for a broker's operator first; a verdict's place is its discriminant.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::ProbeReset,
         Self::ProbeClose,
         Self::ProbeHeader,
+        Self::ProbeHalfOpen,
         Self::HandshakeTimeout,
         Self::NotAmqp,
+        Self::Refused,
+        Self::AcceptQueueFull,
         Self::Session,
         Self::SessionReset,
         Self::BrokerClosed,
@@ -54,8 +63,11 @@ impl Verdict {
             Self::ProbeReset => "probe_reset",
             Self::ProbeClose => "probe_close",
             Self::ProbeHeader => "probe_header",
+            Self::ProbeHalfOpen => "probe_half_open",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::NotAmqp => "not_amqp",
+            Self::Refused => "refused",
+            Self::AcceptQueueFull => "accept_queue_full",
             Self::Session => "session",
             Self::SessionReset => "session_reset",
             Self::BrokerClosed => "broker_closed",
@@ -63,9 +75,10 @@ impl Verdict {
         }
     }
 
-    /// Whether an operator would want the source to do otherwise.
+    /// Whether an operator would want the source to do otherwise. A half-open check costs the broker nothing: it is what
+    /// the other checks should be.
     pub const fn is_offence(self) -> bool {
-        !matches!(self, Self::Session)
+        !matches!(self, Self::Session | Self::ProbeHalfOpen)
     }
 }
 
@@ -78,10 +91,12 @@ impl fmt::Display for Verdict {
 /// Judges one connection.
 pub fn judge(outcome: Outcome) -> Verdict {
     // An answer of exactly eight bytes is a refusal whoever closed after it: RabbitMQ's first frame is far longer.
-    if outcome.broker_sent == Sent::Header && outcome.source_sent != Sent::Nothing {
-        return Verdict::NotAmqp;
-    }
+    let refused = outcome.broker_sent == Sent::Header && outcome.source_sent != Sent::Nothing;
     match (outcome.ending, outcome.source_sent) {
+        (Ending::HalfOpen, _) => Verdict::ProbeHalfOpen,
+        (Ending::Refused, _) => Verdict::Refused,
+        (Ending::AcceptQueueFull, _) => Verdict::AcceptQueueFull,
+        _ if refused => Verdict::NotAmqp,
         (Ending::SourceReset, Sent::Nothing) => Verdict::ProbeReset,
         (Ending::SourceClose, Sent::Nothing) => Verdict::ProbeClose,
         (Ending::SourceReset | Ending::SourceClose, Sent::PartOfHeader | Sent::Header) => {
@@ -127,6 +142,9 @@ mod tests {
                 Verdict::HandshakeTimeout => {
                     ending == Ending::BrokerClose && source_sent != Sent::More && long_enough
                 }
+                Verdict::ProbeHalfOpen => ending == Ending::HalfOpen,
+                Verdict::Refused => ending == Ending::Refused,
+                Verdict::AcceptQueueFull => ending == Ending::AcceptQueueFull,
                 Verdict::NotAmqp => source_sent != Sent::Nothing && broker_sent == Sent::Header,
                 Verdict::Session => ending == Ending::SourceClose && source_sent == Sent::More,
                 Verdict::SessionReset => ending == Ending::SourceReset && source_sent == Sent::More,

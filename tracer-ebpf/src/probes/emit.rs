@@ -1,12 +1,12 @@
 //! The one place that writes records: into the ring, or while the ring is full into the sums per source.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_query},
-    programs::BtfTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
-use tracer_ebpf::{ConnectionRecord, Counter, KIND_CONNECTION, Outcome, OverflowKey, OverflowValue, flag};
+use tracer_ebpf::{ConnectionRecord, Counter, Outcome, OverflowKey, OverflowValue, flag, kind};
 
 use super::{
     maps::{GENERATION, OVERFLOW, RECORDS, Tracked, add, count},
@@ -16,8 +16,7 @@ use super::{
 
 /// Writes the record of a connection that has just closed.
 #[inline(always)]
-pub fn emit(ctx: &BtfTracePointContext, socket: Socket, tcp: TcpSocket, known: Tracked, last_state: u8) {
-    count(Counter::Seen);
+pub fn connection(ctx: &impl EbpfContext, socket: Socket, tcp: TcpSocket, known: Tracked, last_state: u8) {
     let fin = socket.fin_received();
     let record = ConnectionRecord {
         // SAFETY: the helper has no preconditions.
@@ -34,15 +33,28 @@ pub fn emit(ctx: &BtfTracePointContext, socket: Socket, tcp: TcpSocket, known: T
         destination_port: tcp.stored_port(),
         flags: known.flags as u16 | if fin { flag::FIN_RECEIVED } else { 0 },
         last_state,
-        kind: KIND_CONNECTION,
+        kind: kind::CONNECTION,
         reserved: 0,
     };
-    if RECORDS.output(record, wake_flag()).is_ok() {
+    write(ctx, &record);
+}
+
+/// Writes a record.
+#[inline(always)]
+pub fn write(ctx: &impl EbpfContext, record: &ConnectionRecord) {
+    count(Counter::Seen);
+    if RECORDS.output(*record, wake_flag()).is_ok() {
         count(Counter::Sent);
-        debug!(ctx, "closed from state {}, source port {}", last_state, record.source_port);
+        debug!(
+            ctx,
+            "closed from state {}, source port {}, kind {}",
+            record.last_state,
+            record.source_port,
+            record.kind
+        );
     } else {
         count(Counter::RingFull);
-        overflow(ctx, &record);
+        overflow(ctx, record);
     }
 }
 
@@ -63,7 +75,7 @@ fn wake_flag() -> u64 {
 }
 
 #[inline(always)]
-fn overflow(ctx: &BtfTracePointContext, record: &ConnectionRecord) {
+fn overflow(ctx: &impl EbpfContext, record: &ConnectionRecord) {
     let key = OverflowKey {
         source: record.source,
         generation: GENERATION.get(0).copied().unwrap_or(0),

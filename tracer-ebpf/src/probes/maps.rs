@@ -28,6 +28,11 @@ pub struct StateChange {
     pub new: u64,
 }
 
+impl StateChange {
+    /// A power of two, far above how many state changes happen at the same time.
+    pub const COUNT: u32 = 4_096;
+}
+
 /// Finished connections on their way to the daemon, which may set another size at load.
 #[btf_map]
 pub static RECORDS: RingBuf<ConnectionRecord, { 4 << 20 }> = RingBuf::new();
@@ -48,6 +53,20 @@ impl Slot {
     pub const COUNT: u32 = 65_536;
 }
 
+/// A handshake that found the accept queue full.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Attempt {
+    pub source: [u8; 16],
+    pub netns: u32,
+    pub source_port: u16,
+    pub destination_port: u16,
+}
+
+/// When each such handshake was tried last: CLOCK_MONOTONIC, nanoseconds.
+#[btf_map]
+pub static ATTEMPTS: LruHashMap<Attempt, u64, 16_384> = LruHashMap::new();
+
 /// State per socket in fixed places. The daemon shrinks it to one place where it is not used.
 #[btf_map]
 pub static SLOTS: Array<Slot, { Slot::COUNT as usize }> = Array::new();
@@ -64,9 +83,9 @@ pub static SOCKETS_HASH: LruHashMap<u64, Tracked, 65_536> = LruHashMap::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 
-/// The last state change that the first program on `inet_sock_set_state` saw on this CPU.
+/// The last state change that a program on `inet_sock_set_state` saw of the sockets in each place.
 #[btf_map]
-pub static LAST_SEEN: PerCpuArray<StateChange, 1> = PerCpuArray::new();
+pub static SEEN: Array<StateChange, { StateChange::COUNT as usize }> = Array::new();
 
 /// Totals per source while the ring is full.
 #[btf_map]

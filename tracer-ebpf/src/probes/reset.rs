@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_ebpf::flag;
 
-use super::{maps::Tracked, settings::watched, socket::Socket, tracked};
+use super::{attempt::refused, maps::Tracked, packet::Packet, settings::watched, socket::Socket, tracked};
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
@@ -18,6 +18,11 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
+    // Without a socket, nobody listens. Kernels before 6.10 do not pass by here then.
+    if ctx.arg::<*const c_void>(0).is_null() {
+        let _: Option<()> = Packet::new(ctx.arg(1)).and_then(|packet| refused(&ctx, packet));
+        return 0;
+    }
     mark(&ctx, flag::RESET_SENT)
 }
 

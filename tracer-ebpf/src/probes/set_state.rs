@@ -3,7 +3,7 @@
 //!
 //! The kernel skips a program that is running on the same CPU already: in softirq over an interrupted one, and since
 //! tracepoints are preemptible, in another task over a preempted one, which then misses all until the first goes on. So
-//! on such kernels the same program is attached twice, and the second does what the first was skipped for.
+//! on such kernels the same program is attached four times, and each does what those before it were skipped for.
 
 use core::ffi::{c_int, c_void};
 
@@ -12,44 +12,67 @@ use aya_log_ebpf::debug;
 use tracer_ebpf::{Counter, flag, state};
 
 use super::{
-    emit::emit,
-    maps::{LAST_SEEN, StateChange, Tracked, count},
-    settings::{second, watched},
+    emit,
+    maps::{SEEN, StateChange, Tracked, count},
+    settings::{repeated, watched},
     socket::Socket,
     tracked,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    if second()
-        && let Some(last) = LAST_SEEN.get_ptr_mut(0)
-    {
-        // SAFETY: the lookup gave a valid, aligned slot of this CPU.
-        unsafe { last.write(change(&ctx)) };
+    if repeated() {
+        let _: bool = note(&ctx);
     }
     changed(&ctx, false);
     0
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
-    if let Some(last) = LAST_SEEN.get_ptr_mut(0) {
-        // SAFETY: as above.
-        let StateChange { socket, new } = unsafe { last.read() };
-        let this = change(&ctx);
-        if this.socket != socket || this.new != new {
-            count(Counter::Rescued);
-        }
+pub fn inet_sock_set_state_second(ctx: BtfTracePointContext) -> i32 {
+    again(&ctx)
+}
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state_third(ctx: BtfTracePointContext) -> i32 {
+    again(&ctx)
+}
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state_fourth(ctx: BtfTracePointContext) -> i32 {
+    again(&ctx)
+}
+
+#[inline(always)]
+fn again(ctx: &BtfTracePointContext) -> i32 {
+    if note(ctx) {
+        count(Counter::Rescued);
     }
-    changed(&ctx, true);
+    changed(ctx, true);
     0
 }
 
-/// What tells one state change from the one before it on a CPU.
+/// Notes that a state change is seen; false when a program before this one has done so. The changes of one socket come one
+/// after the other, so the last of each tells; those of two sockets meet in one place too seldom to matter for a count.
 #[inline(always)]
-fn change(ctx: &BtfTracePointContext) -> StateChange {
+fn note(ctx: &BtfTracePointContext) -> bool {
+    let Some(socket) = Socket::new(ctx.arg::<*const c_void>(0)) else {
+        return false;
+    };
+    let Some(last) = SEEN.get_ptr_mut(socket.remote_hash() % StateChange::COUNT) else {
+        return false;
+    };
     let new: c_int = ctx.arg(2);
-    StateChange { socket: ctx.arg::<*const c_void>(0) as u64, new: new as u64 }
+    // SAFETY: the lookup gave a valid, aligned value that lives as long as the program runs; volatile because other CPUs
+    // write it too.
+    unsafe {
+        let StateChange { socket: known, new: known_new } = last.read_volatile();
+        if known == socket.as_ptr() as u64 && known_new == new as u64 {
+            return false;
+        }
+        last.write_volatile(StateChange { socket: socket.as_ptr() as u64, new: new as u64 });
+    }
+    true
 }
 
 /// Of all transitions only these two matter: who closed first is told by the state that CLOSE was reached from.
@@ -59,7 +82,7 @@ fn changed(ctx: &BtfTracePointContext, again: bool) {
     if new == c_int::from(state::ESTABLISHED) {
         established(ctx, again);
     } else if new == c_int::from(state::CLOSE) {
-        closed(ctx, again);
+        closed(ctx);
     }
 }
 
@@ -82,7 +105,7 @@ fn established(ctx: &BtfTracePointContext, again: bool) {
 }
 
 #[inline(always)]
-fn closed(ctx: &BtfTracePointContext, again: bool) {
+fn closed(ctx: &BtfTracePointContext) {
     let old: c_int = ctx.arg(1);
     // Only what was established has an end that is a connection's: not a listener's, and not an open that failed.
     let Ok(last_state) = u8::try_from(old) else {
@@ -116,8 +139,8 @@ fn closed(ctx: &BtfTracePointContext, again: bool) {
     if known.flags & u64::from(flag::OUTGOING | flag::RECORDED) != 0 {
         return;
     }
-    emit(ctx, socket, tcp, known, last_state);
-    if second() && !again && !tracked::mark(socket, flag::RECORDED) {
+    emit::connection(ctx, socket, tcp, known, last_state);
+    if repeated() && !tracked::mark(socket, flag::RECORDED) {
         tracked::begin(socket, Tracked { flags: flag::RECORDED.into(), ..UNKNOWN });
     }
 }

@@ -17,10 +17,22 @@ static SOCKET_STORAGE: Global<u8> = Global::new(1);
 static SOCKET_SLOTS: Global<u8> = Global::new(0);
 
 #[unsafe(no_mangle)]
-static SECOND: Global<u8> = Global::new(0);
+static REPEATED: Global<u8> = Global::new(0);
 
 #[unsafe(no_mangle)]
 static WAKE_AT: Global<u64> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static DROP_WITHOUT_LISTENER: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static DROP_OF_HALF_OPEN: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static DROP_OF_COOKIE: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static DROP_WITHOUT_ROOM: Global<u32> = Global::new(0);
 
 /// The byte offset of `field` in the running kernel.
 #[inline(always)]
@@ -50,10 +62,35 @@ pub fn socket_storage() -> bool {
     SOCKET_STORAGE.load() != 0
 }
 
-/// Whether a second program is attached to `inet_sock_set_state`.
+/// Whether further programs are attached to `inet_sock_set_state`.
 #[inline(always)]
-pub fn second() -> bool {
-    SECOND.load() != 0
+pub fn repeated() -> bool {
+    REPEATED.load() != 0
+}
+
+/// The kernel's reason for dropping a SYN that found nobody listening; 0 where it is not to be looked for.
+#[inline(always)]
+pub fn drop_without_listener() -> u32 {
+    DROP_WITHOUT_LISTENER.load()
+}
+
+/// The kernel's reason for dropping the RST of a half-open connection; 0 where it is not to be looked for.
+#[inline(always)]
+pub fn drop_of_half_open() -> u32 {
+    DROP_OF_HALF_OPEN.load()
+}
+
+/// The kernel's reason for dropping an ACK that brings back a SYN cookie; 0 where it is not to be looked for.
+#[inline(always)]
+pub fn drop_of_cookie() -> u32 {
+    DROP_OF_COOKIE.load()
+}
+
+/// The kernel's reason for dropping what completes a handshake into a full accept queue; 0 where it is not to be
+/// looked for.
+#[inline(always)]
+pub fn drop_without_room() -> u32 {
+    DROP_WITHOUT_ROOM.load()
 }
 
 /// Unread bytes in the ring at which the daemon is woken.

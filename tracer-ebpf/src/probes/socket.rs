@@ -5,7 +5,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock};
 use tracer_ebpf::Field;
 
 use super::settings::offset;
@@ -28,9 +28,19 @@ pub struct TcpSocket(*const c_void);
 /// `base` is a BTF-typed pointer that the verifier trusts, to the structure that `field` belongs to, and `T` has the
 /// member's size.
 #[inline(always)]
-unsafe fn load<T: Copy>(base: *const c_void, field: Field) -> T {
+pub unsafe fn load<T: Copy>(base: *const c_void, field: Field) -> T {
     // SAFETY: by this function's contract; volatile so that the load stays where the verifier can follow it.
     unsafe { base.byte_add(offset(field)).cast::<T>().read_volatile() }
+}
+
+/// Inode number of a network namespace.
+///
+/// # Safety
+/// `net` is a typed `struct net *`; it may be null.
+#[inline(always)]
+pub unsafe fn netns_of(net: *const c_void) -> u32 {
+    // SAFETY: by this function's contract; the kernel turns a fault into a zero.
+    unsafe { load(net, Field::NetInode) }
 }
 
 impl Socket {
@@ -49,6 +59,32 @@ impl Socket {
     pub fn local_port(self) -> u16 {
         // SAFETY: `Socket` holds a typed `struct sock *`, which begins with `struct sock_common`.
         unsafe { load(self.0, Field::LocalPort) }
+    }
+
+    /// One of `tracer_ebpf::state`.
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        // SAFETY: as in `local_port`.
+        unsafe { load(self.0, Field::State) }
+    }
+
+    /// Whether a listener's accept queue takes no more: `sk_acceptq_is_full`.
+    #[inline(always)]
+    pub fn accept_queue_is_full(self) -> bool {
+        // SAFETY: as in `local_port`, and a listener is a full `struct sock`.
+        let (queued, most): (u32, u32) =
+            unsafe { (load(self.0, Field::AcceptQueue), load(self.0, Field::AcceptQueueMost)) };
+        queued > most
+    }
+
+    /// The next sequence number of a half-open connection, if this is one.
+    #[inline(always)]
+    pub fn request_next(self) -> Option<u32> {
+        // SAFETY: the helper takes any `struct sock_common *` and returns null for what is no TCP request.
+        let request: *const c_void =
+            unsafe { bpf_skc_to_tcp_request_sock(self.0.cast_mut()) }.cast_const().cast();
+        // SAFETY: a typed `struct tcp_request_sock *`, checked here.
+        if request.is_null() { None } else { Some(unsafe { load(request, Field::RequestNext) }) }
     }
 
     /// The same socket with TCP's own fields; `None` when it is not a full TCP socket.
@@ -76,12 +112,8 @@ impl Socket {
     /// Inode number of the socket's network namespace.
     #[inline(always)]
     pub fn netns(self) -> u32 {
-        // SAFETY: `skc_net` is a pointer, so the loaded value is again a typed pointer, to `struct net`; should it
-        // ever be null the kernel turns the second load's fault into a zero.
-        unsafe {
-            let net = load::<*const c_void>(self.0, Field::Net);
-            load(net, Field::NetInode)
-        }
+        // SAFETY: `skc_net` is a pointer, so the loaded value is again a typed pointer, to `struct net`.
+        unsafe { netns_of(load(self.0, Field::Net)) }
     }
 
     /// The remote port in host order.

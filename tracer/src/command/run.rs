@@ -9,7 +9,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use crate::{doctor, kernel::Kernel, pipeline::Pipeline, settings::Settings, sink::Sink, source::Tally};
+use crate::{
+    doctor,
+    kernel::Kernel,
+    look::Looker,
+    pipeline::{Pipeline, Traced},
+    settings::Settings,
+    sink::Sink,
+};
 
 /// How often the ring is emptied when it does not fill up sooner.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
@@ -32,9 +39,8 @@ fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Traces until `stop` completes or the settings' duration is over, then drains what is there and ends the last window.
-/// `stop` is first polled when the probes are attached. Returns the sums since the start, which are kept with
-/// `--format table` only.
-pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::Result<Tally> {
+/// `stop` is first polled when the probes are attached.
+pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::Result<Traced> {
     // The output first: a tracer that cannot write should not have been attached at all.
     let sink = Sink::open(&settings.output)?;
     let kernel = Kernel::attach(&settings.kernel).map_err(|error| doctor::explain(error.into()))?;
@@ -47,8 +53,12 @@ pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow
     let mut drains = interval_at(Instant::now() + DRAIN_EVERY, DRAIN_EVERY);
     drains.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+    let mut looker = Looker::new(&settings.ports, settings.grouping);
+    looker.begin();
     let mut pipeline = Pipeline::new(settings, kernel, sink);
     let mut emptied = true;
+    // Whether a window waits for a look to end it.
+    let mut waiting = false;
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -56,7 +66,18 @@ pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow
             biased;
             () = &mut stop => break,
             () = until(end) => break,
-            _ = windows.tick() => pipeline.end_window()?,
+            _ = windows.tick() => {
+                if waiting || !looker.begin() {
+                    pipeline.end_window()?;
+                }
+                waiting = looker.is_looking();
+            }
+            look = looker.end() => {
+                pipeline.see(look.context("cannot look at what is open")?);
+                if std::mem::take(&mut waiting) {
+                    pipeline.end_window()?;
+                }
+            }
             _ = drains.tick() => emptied = pipeline.drain()?,
             filling = pipeline.kernel.filling() => {
                 filling.context("cannot wait for records")?;
@@ -66,6 +87,7 @@ pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow
             () = yield_now(), if !emptied => emptied = pipeline.drain()?,
         }
     }
+    pipeline.see(looker.last().await.context("cannot look at what is open")?);
     pipeline.finish()
 }
 
@@ -79,9 +101,13 @@ async fn until(end: Option<Instant>) {
 fn started(settings: &Settings, kernel: &Kernel) -> String {
     let ports: Vec<String> = settings.ports.iter().map(u16::to_string).collect();
     format!(
-        "amqptrace: attached; watching port {} in every network namespace, state in {}; {}",
+        "amqptrace: attached; watching port {} in every network namespace, state in {}{}; {}",
         ports.join(", "),
         kernel.state(),
+        match kernel.attempts().not_observed().as_slice() {
+            [] => String::new(),
+            not => format!("; not observed on this kernel: {}", not.join(", ")),
+        },
         match settings.duration {
             Some(duration) => format!("for {}", humantime::format_duration(duration)),
             None => "until Ctrl-C".to_owned(),

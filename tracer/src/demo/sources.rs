@@ -26,12 +26,11 @@ pub struct Source {
     pub what: &'static str,
     /// How often.
     pub times: u64,
-    /// What each of its connections is to be judged; `None` for what never becomes a connection.
-    pub verdict: Option<Verdict>,
+    /// What each of its connections is to be judged.
+    pub verdict: Verdict,
     /// Between two times.
     pause: Duration,
     act: fn(TcpStream) -> io::Result<()>,
-    half_open: bool,
 }
 
 /// Every source of the demonstration.
@@ -40,18 +39,17 @@ pub fn all() -> Vec<Source> {
         address: Ipv4Addr::new(127, 0, 0, last),
         what,
         times,
-        verdict: Some(verdict),
+        verdict,
         pause: Duration::from_millis(pause_ms),
         act,
-        half_open: false,
     };
     vec![
-        source(11, "goproxy-style check: connects, resets", 30, 50, Verdict::ProbeReset, reset),
+        source(11, "goproxy-style check: connects, resets", 30, 110, Verdict::ProbeReset, reset),
         source(
             12,
             "HAProxy-style check with `connect linger`: connects, closes",
             20,
-            80,
+            160,
             Verdict::ProbeClose,
             close,
         ),
@@ -65,11 +63,7 @@ pub fn all() -> Vec<Source> {
         ),
         source(14, "silent client: connects and says nothing", 2, 0, Verdict::HandshakeTimeout, silent),
         source(15, "normal client: logs in, closes in order", 8, 200, Verdict::Session, session),
-        Source {
-            half_open: true,
-            verdict: None,
-            ..source(16, "HAProxy-style check, half-open", 20, 80, Verdict::ProbeReset, reset)
-        },
+        source(16, "HAProxy-style check, half-open", 20, 160, Verdict::ProbeHalfOpen, reset),
     ]
 }
 
@@ -93,7 +87,7 @@ impl Source {
     fn connect(&self, port: u16) -> io::Result<TcpStream> {
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
         bind(&socket, &SocketAddrV4::new(self.address, 0))?;
-        if self.half_open {
+        if self.verdict == Verdict::ProbeHalfOpen {
             // As HAProxy does it: the kernel delays the handshake's last ACK, and the reset comes before it.
             sockopt::set_tcp_quickack(&socket, false)?;
         }

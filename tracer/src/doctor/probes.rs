@@ -55,27 +55,34 @@ pub(super) fn socket_storage() -> Check {
 
 const RIGHTS: &str = "the BPF system call must be allowed: see capabilities, and seccomp in a container";
 
-/// Really loads and attaches everything, and takes it away again.
-pub(super) fn attach(ports: PortSet) -> Check {
+/// Really loads and attaches everything, and takes it away again: one check for connections, and one for each kind of
+/// attempt that never becomes one.
+pub(super) fn attach(ports: PortSet) -> Vec<Check> {
     const NAME: &str = "probes";
-    match Kernel::attach(&kernel::Options { ports, ring_bytes: 4096, kernel_log: false }) {
-        Ok(kernel) => match kernel.state() {
-            StateStore::SocketStorage => Check::ok(NAME, "all attach; state in socket storage"),
-            StateStore::LruHash => Check::degraded(
-                NAME,
-                "all attach; state of about 65,536 open connections is kept",
-                "from kernel 5.11 on state is kept in the sockets",
-            ),
-        },
-        Err(error) => Check::missing(NAME, error.to_string(), "see the lines above"),
-    }
+    let kernel = match Kernel::attach(&kernel::Options { ports, ring_bytes: 4096, kernel_log: false }) {
+        Ok(kernel) => kernel,
+        Err(error) => return vec![Check::missing(NAME, error.to_string(), "see the lines above")],
+    };
+    let connections = match kernel.state() {
+        StateStore::SocketStorage => Check::ok(NAME, "all attach; state in socket storage"),
+        StateStore::LruHash => Check::degraded(
+            NAME,
+            "all attach; state of about 65,536 open connections is kept",
+            "from kernel 5.11 on state is kept in the sockets",
+        ),
+    };
+    let attempts = kernel.attempts().by_name().into_iter().map(|(name, way)| match way {
+        Ok(way) => Check::ok(name, format!("observed by {}", way.words())),
+        Err(error) => Check::degraded(name, format!("not observed: {error}"), unobserved_counter(name)),
+    });
+    [connections].into_iter().chain(attempts).collect()
 }
 
-/// Said by `doctor` and not by `run`, because nothing on the host changes it.
-pub(super) fn half_open() -> Check {
-    Check::degraded(
-        "half-open",
-        "checks that reset before the handshake is complete (HAProxy's default) are not observed",
-        "TcpExtEmbryonicRsts in `nstat -az` counts them, without addresses",
-    )
+/// Where the kernel at least counts what cannot be observed, without addresses.
+fn unobserved_counter(attempt: &str) -> &'static str {
+    match attempt {
+        "half-open" => "TcpExtEmbryonicRsts in `nstat -az` counts them, without addresses",
+        "refused" => "TcpOutRsts in `nstat -az` counts them among all resets, without addresses",
+        _ => "TcpExtListenOverflows in `nstat -az` counts them, without addresses",
+    }
 }

@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracer_ebpf::{Sent, errno};
 
-use super::{Event, Window};
+use super::{Event, Origin, Window};
 use crate::{
+    broker::{Listener, OpenNow},
+    finding::{Finding, Resolution, Severity, State},
     loss::Reason,
+    pattern::Period,
     record::{Connection, Party},
     source::{LIFE_BOUNDS, Sums},
     verdict::Verdict,
@@ -17,14 +20,22 @@ use crate::{
 const SCHEMA: &str = "amqptrace/1";
 
 /// Appends `event` as one line.
-pub fn encode(event: Event<'_>, host: &str, line: &mut Vec<u8>) -> io::Result<()> {
+pub fn encode(event: Event<'_>, origin: &Origin, line: &mut Vec<u8>) -> io::Result<()> {
+    let source = |ip| SourceAddress { ip: Some(ip), prefix: origin.grouping.prefix(ip) };
     let body = match event {
-        Event::Connection(connection, verdict) => Body::Connection(ConnectionBody::new(connection, verdict)),
-        Event::Source(window, source, sums) => {
-            Body::Source(SourceBody::new(window, Some(source), None, sums))
+        Event::Connection(connection, verdict, listener) => {
+            Body::Connection(ConnectionBody::new(connection, verdict, listener))
+        }
+        Event::Source(window, ip, sums, period) => {
+            Body::Source(SourceBody::new(window, source(ip), None, sums, period))
         }
         Event::Rest(window, rest) => {
-            Body::Source(SourceBody::new(window, None, Some(rest.folded), &rest.sums))
+            let nobody = SourceAddress { ip: None, prefix: None };
+            Body::Source(SourceBody::new(window, nobody, Some(rest.folded), &rest.sums, None))
+        }
+        Event::Open(window, ip, open) => Body::Open(OpenBody::new(window, source(ip), open)),
+        Event::Finding(window, finding) => {
+            Body::Finding(FindingBody::new(window, source(finding.source), finding))
         }
         Event::Loss(window, loss) => Body::Loss(LossBody {
             time: window.end,
@@ -35,7 +46,7 @@ pub fn encode(event: Event<'_>, host: &str, line: &mut Vec<u8>) -> io::Result<()
             summary: loss.summary(),
         }),
     };
-    serde_json::to_writer(&mut *line, &Line { schema: SCHEMA, host, body })?;
+    serde_json::to_writer(&mut *line, &Line { schema: SCHEMA, host: &origin.host, body })?;
     line.push(b'\n');
     Ok(())
 }
@@ -44,15 +55,17 @@ pub fn encode(event: Event<'_>, host: &str, line: &mut Vec<u8>) -> io::Result<()
 struct Line<'a> {
     schema: &'static str,
     #[serde(flatten)]
-    body: Body,
+    body: Body<'a>,
     host: &'a str,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Body {
-    Connection(ConnectionBody),
+enum Body<'a> {
+    Connection(ConnectionBody<'a>),
     Source(SourceBody),
+    Open(OpenBody),
+    Finding(FindingBody<'a>),
     Loss(LossBody),
 }
 
@@ -63,7 +76,7 @@ struct Endpoint {
 }
 
 #[derive(Serialize)]
-struct ConnectionBody {
+struct ConnectionBody<'a> {
     time: Timestamp,
     verdict: Verdict,
     source: Endpoint,
@@ -78,6 +91,30 @@ struct ConnectionBody {
     netns: u32,
     preexisting: bool,
     evidence: Evidence,
+    listener: Option<ListenerBody<'a>>,
+}
+
+/// Who listened on the port when last looked.
+#[derive(Serialize)]
+struct ListenerBody<'a> {
+    pid: u32,
+    process: &'a str,
+    container: Option<&'a str>,
+    pod: Option<&'a str>,
+    service: Option<&'a str>,
+}
+
+impl<'a> ListenerBody<'a> {
+    fn new(listener: &'a Listener) -> Option<Self> {
+        let owner = listener.owner.as_ref()?;
+        Some(Self {
+            pid: owner.pid,
+            process: &owner.comm,
+            container: owner.home.container.as_ref().map(|container| container.id.as_str()),
+            pod: owner.home.pod.as_deref(),
+            service: owner.home.service.as_deref(),
+        })
+    }
 }
 
 /// The facts that the verdict rests on.
@@ -90,8 +127,8 @@ struct Evidence {
     socket_error: Option<String>,
 }
 
-impl ConnectionBody {
-    fn new(connection: &Connection, verdict: Verdict) -> Self {
+impl<'a> ConnectionBody<'a> {
+    fn new(connection: &Connection, verdict: Verdict, listener: Option<&'a Listener>) -> Self {
         let endpoint = |address: std::net::SocketAddr| Endpoint { ip: address.ip(), port: address.port() };
         Self {
             time: connection.time,
@@ -106,7 +143,7 @@ impl ConnectionBody {
             bytes_out: connection.bytes_out,
             segments_in: connection.segments_in,
             netns: connection.netns,
-            preexisting: connection.established.is_none(),
+            preexisting: connection.preexisting,
             evidence: Evidence {
                 last_state: connection.last_state,
                 fin_received: connection.fin_received,
@@ -114,6 +151,7 @@ impl ConnectionBody {
                 broker_sent: sent(connection.outcome.broker_sent),
                 socket_error: (connection.error != 0).then(|| error_name(connection.error)),
             },
+            listener: listener.and_then(ListenerBody::new),
         }
     }
 }
@@ -134,11 +172,14 @@ struct SourceBody {
     first_seen: Timestamp,
     last_seen: Timestamp,
     period_ns: Option<u64>,
+    period_jitter: Option<f64>,
 }
 
 #[derive(Serialize)]
 struct SourceAddress {
     ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<u8>,
 }
 
 /// `counts[i]` lived at most `bounds[i]` and longer than the bound before; the last count has no bound.
@@ -149,11 +190,17 @@ struct Histogram {
 }
 
 impl SourceBody {
-    fn new(window: Window, ip: Option<IpAddr>, folded: Option<u64>, sums: &Sums) -> Self {
+    fn new(
+        window: Window,
+        source: SourceAddress,
+        folded: Option<u64>,
+        sums: &Sums,
+        period: Option<Period>,
+    ) -> Self {
         Self {
             window_start: window.start,
             window_end: window.end,
-            source: SourceAddress { ip },
+            source,
             folded,
             connections: sums.connections,
             verdicts: Verdict::ALL
@@ -167,7 +214,72 @@ impl SourceBody {
             bytes_out: sums.bytes_out,
             first_seen: sums.first_seen,
             last_seen: sums.last_seen,
-            period_ns: None,
+            period_ns: period.map(|period| nanoseconds(period.length)),
+            period_jitter: period.map(|period| (period.jitter * 1e4).round() / 1e4),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct OpenBody {
+    time: Timestamp,
+    source: SourceAddress,
+    open: u64,
+    silent: u64,
+    longest_silence_ns: Option<u64>,
+}
+
+impl OpenBody {
+    fn new(window: Window, source: SourceAddress, open: &OpenNow) -> Self {
+        Self {
+            time: window.end,
+            source,
+            open: open.open,
+            silent: open.silent,
+            longest_silence_ns: open.longest_silence.map(nanoseconds),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FindingBody<'a> {
+    time: Timestamp,
+    id: &'a str,
+    rule: RuleBody,
+    state: State,
+    severity: Severity,
+    source: SourceAddress,
+    since: Timestamp,
+    last_seen: Timestamp,
+    count: u64,
+    period_ns: Option<u64>,
+    resolution: Option<Resolution>,
+    summary: &'a str,
+    advice: &'static str,
+}
+
+#[derive(Serialize)]
+struct RuleBody {
+    code: &'static str,
+    name: &'static str,
+}
+
+impl<'a> FindingBody<'a> {
+    fn new(window: Window, source: SourceAddress, finding: &'a Finding) -> Self {
+        Self {
+            time: window.end,
+            id: &finding.id,
+            rule: RuleBody { code: finding.rule.code, name: finding.rule.name },
+            state: finding.state,
+            severity: finding.rule.severity,
+            source,
+            since: finding.since,
+            last_seen: finding.last_seen,
+            count: finding.count,
+            period_ns: finding.period.map(nanoseconds),
+            resolution: finding.resolution,
+            summary: &finding.summary,
+            advice: finding.rule.advice,
         }
     }
 }
@@ -203,13 +315,14 @@ fn error_name(error: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kernel::Clock, loss::Loss, source::Tally, verdict::judge};
+    use crate::{grouping::Grouping, kernel::Clock, loss::Loss, source::Tally, verdict::judge};
     use jiff::SignedDuration;
-    use tracer_ebpf::{ConnectionRecord, flag, state};
+    use tracer_ebpf::{ConnectionRecord, flag, kind, state};
 
     fn line(event: Event<'_>) -> String {
         let mut line = Vec::new();
-        encode(event, "broker-1\n\"", &mut line).unwrap_or_else(|e| panic!("{e}"));
+        let origin = Origin { host: "broker-1\n\"".to_owned(), grouping: Grouping::default() };
+        encode(event, &origin, &mut line).unwrap_or_else(|e| panic!("{e}"));
         String::from_utf8(line).unwrap_or_else(|e| panic!("{e}"))
     }
 
@@ -225,6 +338,7 @@ mod tests {
             error: 104,
             flags: flag::RESET_RECEIVED,
             last_state: state::ESTABLISHED,
+            kind: kind::CONNECTION,
             ..ConnectionRecord::default()
         };
         Connection::new(&record, Clock::from_offset(SignedDuration::from_secs(1_000_000_000)))
@@ -234,14 +348,14 @@ mod tests {
     fn a_connection_is_one_line_with_every_field() {
         let connection = probe();
         assert_eq!(
-            line(Event::Connection(&connection, judge(connection.outcome))),
+            line(Event::Connection(&connection, judge(connection.outcome), None)),
             concat!(
                 r#"{"schema":"amqptrace/1","type":"connection","time":"2001-09-09T01:46:42Z","verdict":"probe_reset","#,
                 r#""source":{"ip":"10.1.2.3","port":40000},"destination":{"ip":"10.0.0.1","port":5672},"#,
                 r#""established":"2001-09-09T01:46:41.99995Z","duration_ns":50000,"closed_by":"source","reset_by":"source","#,
                 r#""bytes_in":0,"bytes_out":0,"segments_in":0,"netns":42,"preexisting":false,"#,
                 r#""evidence":{"last_state":"ESTABLISHED","fin_received":false,"source_sent":"nothing","#,
-                r#""broker_sent":"nothing","socket_error":"ECONNRESET"},"host":"broker-1\n\""}"#,
+                r#""broker_sent":"nothing","socket_error":"ECONNRESET"},"listener":null,"host":"broker-1\n\""}"#,
                 "\n"
             )
         );
@@ -251,12 +365,12 @@ mod tests {
     fn a_source_is_one_line_of_sums() {
         let mut tally = Tally::new(1);
         let connection = probe();
-        tally.add(&connection, Verdict::ProbeReset);
-        tally.add(&connection, Verdict::ProbeReset);
+        tally.add(connection.source.ip(), &connection, Verdict::ProbeReset);
+        tally.add(connection.source.ip(), &connection, Verdict::ProbeReset);
         let window = Window { start: connection.time, end: connection.time };
         let (ip, sums) = tally.sources().next().unwrap_or_else(|| panic!("one source"));
-        let value: serde_json::Value =
-            serde_json::from_str(&line(Event::Source(window, ip, sums))).unwrap_or_else(|e| panic!("{e}"));
+        let value: serde_json::Value = serde_json::from_str(&line(Event::Source(window, ip, sums, None)))
+            .unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(value["type"], "source");
         assert_eq!(value["source"]["ip"], "10.1.2.3");
         assert_eq!(value["verdicts"], serde_json::json!({"probe_reset": 2}));

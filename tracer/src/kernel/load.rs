@@ -11,26 +11,25 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
 use tracer_ebpf::{PortSet, name};
 
-use super::{Offsets, OffsetsError, version::tracepoints_are_preemptible};
+use super::{
+    Offsets, OffsetsError,
+    attempts::{self, Attempts, DropReasons},
+    offsets,
+    version::tracepoints_are_preemptible,
+};
 
 /// The BPF object, built by this package's build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
 
-/// The tracepoints.
+/// The tracepoints of connections; the program on each has its name.
 pub(super) const TRACEPOINTS: [&str; 3] = [name::RECEIVE_RESET, name::SEND_RESET, name::SET_STATE];
 
-/// Each program with its tracepoint, the resets first: a connection whose end is seen has had its resets seen. The
-/// second program on `inet_sock_set_state` must come after the first, and is last: the kernel runs them in this order.
-const PROGRAMS: [(&str, &str); 4] = [
-    (name::RECEIVE_RESET, name::RECEIVE_RESET),
-    (name::SEND_RESET, name::SEND_RESET),
-    (name::SET_STATE, name::SET_STATE),
-    (name::SET_STATE_AGAIN, name::SET_STATE),
-];
-
-/// The programs that this kernel needs.
-fn programs() -> &'static [(&'static str, &'static str)] {
-    if tracepoints_are_preemptible() { &PROGRAMS } else { &PROGRAMS[..PROGRAMS.len() - 1] }
+/// Each program that every kernel needs, with its tracepoint, the resets first: a connection whose end is seen has had
+/// its resets seen. The further programs on `inet_sock_set_state` come last: the kernel runs them in this order.
+fn programs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let again = tracepoints_are_preemptible().then_some(name::SET_STATE_AGAIN);
+    let again = again.into_iter().flatten().map(|program| (program, name::SET_STATE));
+    TRACEPOINTS.into_iter().map(|tracepoint| (tracepoint, tracepoint)).chain(again)
 }
 
 /// Whether the table of slots may be used. Its claims need strongly ordered memory; and where the kernel skips probes,
@@ -111,39 +110,51 @@ pub enum LoadError {
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) state: StateStore,
+    btf: Btf,
+    reasons: DropReasons,
+}
+
+/// What the probes are told of this kernel.
+struct Facts {
+    offsets: Offsets,
+    reasons: DropReasons,
 }
 
 /// Loads every program; on error nothing stays behind.
 pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
     // Kernels before 5.11 count maps against this limit. Where it cannot be raised the maps' creation says so.
     let _: rustix::io::Result<()> = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-    let offsets = Offsets::of_running_kernel()?;
+    let types = offsets::open()?;
+    let facts = Facts { offsets: Offsets::of(&types)?, reasons: DropReasons::of(&types) };
+    drop(types);
     let btf = Btf::from_sys_fs()?;
-    match load_with(options, &offsets, &btf, StateStore::SocketStorage) {
-        Err(LoadError::NoSocketStorage) => load_with(options, &offsets, &btf, StateStore::LruHash),
-        result => result,
-    }
+    let (ebpf, state) = match load_with(options, &facts, &btf, StateStore::SocketStorage) {
+        Err(LoadError::NoSocketStorage) => {
+            (load_with(options, &facts, &btf, StateStore::LruHash)?, StateStore::LruHash)
+        }
+        result => (result?, StateStore::SocketStorage),
+    };
+    Ok(Loaded { ebpf, state, btf, reasons: facts.reasons })
 }
 
-fn load_with(
-    options: &Options,
-    offsets: &Offsets,
-    btf: &Btf,
-    state: StateStore,
-) -> Result<Loaded, LoadError> {
+fn load_with(options: &Options, facts: &Facts, btf: &Btf, state: StateStore) -> Result<Ebpf, LoadError> {
     let in_socket = u8::from(state == StateStore::SocketStorage);
     let slots = u8::from(slots_are_sound());
-    let second = u8::from(tracepoints_are_preemptible());
+    let repeated = u8::from(tracepoints_are_preemptible());
     let wake_at = u64::from(options.ring_bytes / 4);
     let log_level = if options.kernel_log { u8::MAX } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(btf))
-        .override_global(name::OFFSETS, &offsets.0, true)
+        .override_global(name::OFFSETS, &facts.offsets.0, true)
         .override_global(name::PORTS, options.ports.words(), true)
         .override_global(name::SOCKET_STORAGE, &in_socket, true)
         .override_global(name::SOCKET_SLOTS, &slots, true)
-        .override_global(name::SECOND, &second, true)
+        .override_global(name::REPEATED, &repeated, true)
+        .override_global(name::DROP_WITHOUT_LISTENER, &facts.reasons.without_listener, true)
+        .override_global(name::DROP_OF_HALF_OPEN, &facts.reasons.half_open, true)
+        .override_global(name::DROP_OF_COOKIE, &facts.reasons.cookie, true)
+        .override_global(name::DROP_WITHOUT_ROOM, &facts.reasons.without_room, true)
         .override_global(name::WAKE_AT, &wake_at, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(name::RECORDS, options.ring_bytes);
@@ -157,19 +168,30 @@ fn load_with(
         loader.map_max_entries(KERNEL_LOG_MAP, PAGE);
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(maps_refusal(&error)))?;
-    for &(program, tracepoint) in programs() {
+    for (program, tracepoint) in programs() {
         probe(&mut ebpf, program)?.load(tracepoint, btf).map_err(|error| load_refused(program, &error))?;
     }
-    Ok(Loaded { ebpf, state })
+    Ok(ebpf)
 }
 
-/// Attaches every program; they stay attached as long as `ebpf` lives. Returns the first on `inet_sock_set_state`.
-pub(super) fn attach(ebpf: &mut Ebpf) -> Result<ProgramFd, LoadError> {
-    for &(program, tracepoint) in programs() {
+/// The probes once they run.
+pub(super) struct Attached {
+    /// The first program on `inet_sock_set_state`.
+    pub(super) set_state: ProgramFd,
+    /// How attempts are observed.
+    pub(super) attempts: Attempts,
+}
+
+/// Attaches every program; they stay attached as long as `ebpf` lives.
+pub(super) fn attach(loaded: &mut Loaded) -> Result<Attached, LoadError> {
+    let Loaded { ebpf, btf, reasons, .. } = loaded;
+    let attempts = attempts::attach(ebpf, btf, *reasons);
+    for (program, tracepoint) in programs() {
         probe(ebpf, program)?.attach().map_err(|error| LoadError::Attach(tracepoint, refusal(&error)))?;
     }
     let set_state = probe(ebpf, name::SET_STATE)?.fd();
-    Ok(set_state.map_err(|error| LoadError::Attach(name::SET_STATE, refusal(&error)))?.try_clone()?)
+    let set_state = set_state.map_err(|error| LoadError::Attach(name::SET_STATE, refusal(&error)))?;
+    Ok(Attached { set_state: set_state.try_clone()?, attempts })
 }
 
 /// Takes a map out of the object by its name.
@@ -201,7 +223,7 @@ fn load_refused(program: &'static str, error: &ProgramError) -> LoadError {
 }
 
 /// What the kernel said, in one line: the system's error and the verifier's last word, not its whole log.
-fn refusal(error: &ProgramError) -> String {
+pub(super) fn refusal(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();

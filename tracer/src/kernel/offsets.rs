@@ -52,14 +52,23 @@ const FIELDS: [(Field, &str, &[&str], usize); Field::COUNT] = [
     (Field::RemoteV6, "sock_common", &["skc_v6_daddr"], 16),
     (Field::LocalV6, "sock_common", &["skc_v6_rcv_saddr"], 16),
     (Field::SocketFlags, "sock_common", &["skc_flags"], 8),
+    (Field::State, "sock_common", &["skc_state"], 1),
     (Field::Net, "sock_common", &["skc_net", "net"], 8),
     (Field::NetInode, "net", &["ns", "inum"], 4),
     (Field::Error, "sock", &["sk_err"], 4),
+    (Field::AcceptQueue, "sock", &["sk_ack_backlog"], 4),
+    (Field::AcceptQueueMost, "sock", &["sk_max_ack_backlog"], 4),
     (Field::StoredPort, "inet_sock", &["inet_sport"], 2),
     (Field::BytesReceived, "tcp_sock", &["bytes_received"], 8),
     (Field::BytesSent, "tcp_sock", &["bytes_sent"], 8),
     (Field::BytesRetransmitted, "tcp_sock", &["bytes_retrans"], 8),
     (Field::DataSegmentsIn, "tcp_sock", &["data_segs_in"], 4),
+    (Field::RequestNext, "tcp_request_sock", &["rcv_nxt"], 4),
+    (Field::PacketHead, "sk_buff", &["head"], 8),
+    (Field::NetworkHeader, "sk_buff", &["network_header"], 2),
+    (Field::TransportHeader, "sk_buff", &["transport_header"], 2),
+    (Field::Device, "sk_buff", &["dev"], 8),
+    (Field::DeviceNet, "net_device", &["nd_net", "net"], 8),
 ];
 
 impl Offsets {
@@ -68,7 +77,7 @@ impl Offsets {
         Self::of(&open()?)
     }
 
-    fn of(btf: &Btf) -> Result<Self, OffsetsError> {
+    pub(super) fn of(btf: &Btf) -> Result<Self, OffsetsError> {
         let mut offsets = [0; Field::COUNT];
         let mut last: Option<(&str, Struct)> = None;
         for (field, structure, path, wanted) in FIELDS {

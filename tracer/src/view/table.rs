@@ -1,18 +1,27 @@
-//! The table of sources: pure text from sums.
+//! The table of sources and what they do wrong: pure text from sums.
 
-use std::{cmp::Reverse, fmt::Write as _, net::IpAddr, time::Duration};
+mod findings;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    fmt::Write as _,
+    net::IpAddr,
+    time::Duration,
+};
 
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
+    broker::{Listener, OpenNow},
+    finding::Finding,
+    grouping::Grouping,
     loss::Loss,
+    pattern::Period,
     source::{Sums, Tally},
     verdict::Verdict,
 };
-
-/// An operator who looks for a source here and does not find it should know what cannot be found here.
-const NOT_OBSERVED: &str = "not observed: half-open checks (HAProxy's default), refused connections\n";
 
 /// What a table shows.
 pub struct Content<'a> {
@@ -26,62 +35,136 @@ pub struct Content<'a> {
     pub since: Timestamp,
     /// When the window ended.
     pub now: Timestamp,
+    /// What each source holds open.
+    pub open: &'a HashMap<IpAddr, OpenNow>,
+    /// Who listens on the watched ports.
+    pub listeners: &'a [Listener],
+    /// Which sources are clocks.
+    pub periods: &'a HashMap<IpAddr, Period>,
+    /// What the sources do wrong now, and what has just ended.
+    pub findings: &'a [&'a Finding],
     /// Everything not seen in detail since the start.
     pub losses: &'a [Loss],
+    /// Kinds of attempts that this kernel does not let be observed: an operator who looks for a source here and does not
+    /// find it should know what cannot be found here.
+    pub not_observed: &'a [&'a str],
+    /// Which addresses are one source.
+    pub grouping: Grouping,
     /// The most sources to show.
     pub rows: usize,
     /// The zone of the times shown.
     pub zone: &'a TimeZone,
 }
 
+/// One row: a source with what ended and what is open of it.
+struct Row<'a> {
+    name: String,
+    sums: Option<&'a Sums>,
+    in_window: u64,
+    period: Option<Period>,
+    open: OpenNow,
+}
+
+impl Row<'_> {
+    fn offences(&self) -> u64 {
+        self.sums.map_or(0, Sums::offences) + self.open.silent
+    }
+
+    fn connections(&self) -> u64 {
+        self.sums.map_or(0, |sums| sums.connections)
+    }
+}
+
 /// Renders the table, worst source first.
 pub fn render(content: &Content<'_>) -> String {
-    let mut sources: Vec<(IpAddr, &Sums)> = content.total.sources().collect();
-    sources.sort_by_key(|(ip, sums)| (Reverse(sums.offences()), Reverse(sums.connections), *ip));
-    let shown = &sources[..sources.len().min(content.rows)];
-    let rest = content.total.rest();
-
-    let all = shown.iter().map(|(_, sums)| *sums).chain(rest.map(|rest| &rest.sums));
-    let columns: Vec<Verdict> = Verdict::ALL
-        .into_iter()
-        .filter(|verdict| all.clone().any(|sums| sums.verdicts[*verdict as usize] > 0))
-        .collect();
-
+    let (rows, more) = rows(content);
     let mut text = heading(content);
-    if sources.is_empty() && rest.is_none() {
-        text.push_str("no connection to a watched port has ended yet\n");
+    for listener in content.listeners {
+        let _ = writeln!(text, "listening: {listener}");
+    }
+    if rows.is_empty() {
+        text.push_str("no connection to a watched port is open, or has ended or failed yet\n");
     } else {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        let mut head = vec!["SOURCE".to_owned(), "CONNECTIONS".to_owned()];
-        head.extend(columns.iter().map(|verdict| verdict.name().to_uppercase()));
-        head.extend(["RATE/S".to_owned(), "LAST SEEN".to_owned()]);
-        table.set_header(head);
-        for (ip, sums) in shown {
-            let in_window = content.window.get(*ip).map_or(0, |sums| sums.connections);
-            table.add_row(row(ip.to_string(), sums, in_window, &columns, content));
-        }
-        if let Some(rest) = rest {
-            let in_window = content.window.rest().map_or(0, |rest| rest.sums.connections);
-            table.add_row(row("other".to_owned(), &rest.sums, in_window, &columns, content));
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        for line in table.lines() {
+        for line in table(&rows, content).lines() {
             text.push_str(line.trim_end());
             text.push('\n');
         }
-        if sources.len() > shown.len() {
-            let more = sources.len() - shown.len();
-            let _ = writeln!(text, "… and {more} more source{} (--rows shows more)", plural(more as u64));
-        }
     }
-    text.push_str(NOT_OBSERVED);
+    if more > 0 {
+        let _ = writeln!(text, "… and {more} more source{} (--rows shows more)", plural(more as u64));
+    }
+    text.push_str(&findings::render(content.findings, content.rows));
+    if !content.not_observed.is_empty() {
+        let _ = writeln!(
+            text,
+            "not observed on this kernel: {} (amqptrace doctor says why)",
+            content.not_observed.join(", ")
+        );
+    }
     for loss in content.losses {
         let _ = writeln!(text, "not seen in detail: {} ({})", loss.count, loss.summary());
     }
     text
+}
+
+/// The rows to show, the rest among them, and how many sources there are beside.
+fn rows<'a>(content: &Content<'a>) -> (Vec<Row<'a>>, usize) {
+    let ended = content.total.sources().map(|(source, _)| source);
+    let all: BTreeSet<IpAddr> = ended.chain(content.open.keys().copied()).collect();
+    let mut rows: Vec<Row<'a>> = all
+        .into_iter()
+        .map(|source| Row {
+            name: content.grouping.name(source),
+            sums: content.total.get(source),
+            in_window: content.window.get(source).map_or(0, |sums| sums.connections),
+            period: content.periods.get(&source).copied(),
+            open: content.open.get(&source).copied().unwrap_or_default(),
+        })
+        .collect();
+    // Stable: of two as bad the lower address comes first.
+    rows.sort_by_key(|row| (Reverse(row.offences()), Reverse(row.connections()), Reverse(row.open.open)));
+    let more = rows.len().saturating_sub(content.rows);
+    rows.truncate(content.rows);
+    rows.extend(content.total.rest().map(|rest| Row {
+        name: "other".to_owned(),
+        sums: Some(&rest.sums),
+        in_window: content.window.rest().map_or(0, |rest| rest.sums.connections),
+        period: None,
+        open: OpenNow::default(),
+    }));
+    (rows, more)
+}
+
+/// Only columns that say something of somebody.
+fn table(rows: &[Row<'_>], content: &Content<'_>) -> Table {
+    let count = |row: &Row<'_>, verdict: Verdict| row.sums.map_or(0, |sums| sums.verdicts[verdict as usize]);
+    let verdicts: Vec<Verdict> =
+        Verdict::ALL.into_iter().filter(|verdict| rows.iter().any(|row| count(row, *verdict) > 0)).collect();
+    let (periods, open) =
+        (rows.iter().any(|row| row.period.is_some()), rows.iter().any(|row| row.open.open > 0));
+
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let mut head = vec!["SOURCE".to_owned(), "CONNECTIONS".to_owned()];
+    head.extend(verdicts.iter().map(|verdict| verdict.name().to_uppercase()));
+    head.push("RATE/S".to_owned());
+    head.extend(periods.then(|| "PERIOD".to_owned()));
+    head.extend(open.then(|| ["OPEN", "SILENT"].map(str::to_owned)).into_iter().flatten());
+    head.push("LAST SEEN".to_owned());
+    table.set_header(head);
+    for row in rows {
+        let mut cells = vec![row.name.clone(), some(row.connections())];
+        cells.extend(verdicts.iter().map(|verdict| some(count(row, *verdict))));
+        cells.push(rate(row.in_window, content.window_length));
+        cells.extend(periods.then(|| row.period.map_or_else(nothing, |period| seconds(period.length))));
+        cells.extend(open.then(|| [some(row.open.open), silent(&row.open)]).into_iter().flatten());
+        cells.push(row.sums.map_or_else(nothing, |sums| clock(sums.last_seen, content.zone)));
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
 
 fn heading(content: &Content<'_>) -> String {
@@ -96,18 +179,40 @@ fn heading(content: &Content<'_>) -> String {
     )
 }
 
-fn row(name: String, sums: &Sums, in_window: u64, columns: &[Verdict], content: &Content<'_>) -> Vec<String> {
-    let mut cells = vec![name, sums.connections.to_string()];
-    cells.extend(columns.iter().map(|verdict| match sums.verdicts[*verdict as usize] {
-        0 => "·".to_owned(),
-        count => count.to_string(),
-    }));
-    let seconds = content.window_length.as_secs_f64();
+fn nothing() -> String {
+    "·".to_owned()
+}
+
+fn some(count: u64) -> String {
+    if count == 0 { nothing() } else { count.to_string() }
+}
+
+/// How many are silent, and the longest for how long.
+fn silent(open: &OpenNow) -> String {
+    match open.longest_silence {
+        Some(longest) if open.silent > 0 => format!("{} ({})", open.silent, seconds(longest)),
+        _ => some(open.silent),
+    }
+}
+
+fn rate(count: u64, over: Duration) -> String {
+    let seconds = over.as_secs_f64();
     // Counts beyond 2^52 would lose their last digit here; no window holds so many.
     #[expect(clippy::cast_precision_loss, reason = "a rate is shown with two digits")]
-    let rate = if seconds > 0.0 { in_window as f64 / seconds } else { 0.0 };
-    cells.extend([format!("{rate:.2}"), clock(sums.last_seen, content.zone)]);
-    cells
+    let rate = if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+    format!("{rate:.2}")
+}
+
+/// A time with as many digits as its size deserves.
+fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        ..0.1 => format!("{seconds:.3} s"),
+        0.1..10.0 => format!("{seconds:.1} s"),
+        10.0..120.0 => format!("{seconds:.0} s"),
+        120.0..7_200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} h", seconds / 3600.0),
+    }
 }
 
 fn clock(time: Timestamp, zone: &TimeZone) -> String {
@@ -123,7 +228,7 @@ mod tests {
     use super::*;
     use crate::{kernel::Clock, loss::Reason, record::Connection, verdict::judge};
     use jiff::SignedDuration;
-    use tracer_ebpf::{ConnectionRecord, flag, state};
+    use tracer_ebpf::{ConnectionRecord, flag, kind, state};
 
     /// `count` connections from 10.0.0.`last` that end in `last_state` with `bytes_in`.
     fn add(tally: &mut Tally, last: u8, count: u64, last_state: u8, flags: u16, bytes_in: u64) {
@@ -136,11 +241,12 @@ mod tests {
             bytes_out: bytes_in * 2,
             closed_ns: 3_600_000_000_000,
             established_ns: 1,
+            kind: kind::CONNECTION,
             ..ConnectionRecord::default()
         };
         let connection = Connection::new(&record, Clock::from_offset(SignedDuration::ZERO));
         for _ in 0..count {
-            tally.add(&connection, judge(connection.outcome));
+            tally.add(connection.source.ip(), &connection, judge(connection.outcome));
         }
     }
 
@@ -151,7 +257,13 @@ mod tests {
             window_length: Duration::from_secs(10),
             since: Timestamp::UNIX_EPOCH,
             now: Timestamp::from_second(10).unwrap_or_default(),
+            open: &HashMap::new(),
+            listeners: &[],
+            periods: &HashMap::new(),
+            findings: &[],
             losses,
+            not_observed: &["half-open", "refused"],
+            grouping: Grouping::default(),
             rows,
             zone: &TimeZone::UTC,
         })
@@ -170,7 +282,7 @@ mod tests {
  10.0.0.3           40           40        ·    4.00   01:00:00
  10.0.0.2            3            3        ·    0.30   01:00:00
  10.0.0.1          500            ·      500   50.00   01:00:00
-not observed: half-open checks (HAProxy's default), refused connections
+not observed on this kernel: half-open, refused (amqptrace doctor says why)
 "
         );
     }
@@ -190,6 +302,9 @@ not observed: half-open checks (HAProxy's default), refused connections
 
     #[test]
     fn an_empty_table_says_so() {
-        assert!(rendered(&Tally::new(1), &[], 50).contains("no connection to a watched port has ended yet"));
+        assert!(
+            rendered(&Tally::new(1), &[], 50)
+                .contains("no connection to a watched port is open, or has ended or failed yet")
+        );
     }
 }

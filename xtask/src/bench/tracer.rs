@@ -118,7 +118,7 @@ impl Tracer {
             self.child.wait().context("cannot wait for the peer")?;
             return Ok(0);
         }
-        let line = self.await_line("connections ended")?;
+        let line = self.await_line("connections ended or")?;
         self.child.wait().context("cannot wait for amqptrace")?;
         let numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
         Ok(numbers.skip(1).sum())
