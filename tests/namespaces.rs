@@ -7,11 +7,12 @@ use std::{
 };
 
 use crate::harness::{
-    Connection, Host, Listener, Manners, Network, Tracer, assert_same, count,
+    Connection, Ending, Host, Listener, Manners, Network, Tracer, assert_same, count,
     listener::start_frame,
     oracle::Counters,
     ports,
     traffic::{LOGIN, at_once, connect, reset_probes, reset_probes_to},
+    wait,
 };
 
 fn listen(host: &Host, port: u16, manners: Manners) -> Listener {
@@ -139,6 +140,75 @@ fn loopback_inside_a_namespace() {
     let found = tracer.stop();
     assert_same(found.peers(), made);
     assert!(found.connections().iter().all(|connection| connection.netns == broker.inode()));
+}
+
+/// A session that the broker closes first leaves a TIME_WAIT on its side. Its record comes when it begins, once.
+#[test]
+fn time_wait_is_the_end_of_a_session_that_the_broker_closed() {
+    const EACH: usize = 5;
+    let network = Network::new();
+    let (broker, source) = (network.host(), network.host());
+    let port = ports::free();
+    let listener = listen(&broker, port, Manners::default());
+    let tracer = Tracer::start(&[port], &[]);
+    let session = |_| {
+        let mut client = source.enter(|| connect(source.ip, SocketAddr::new(broker.ip, port)));
+        client.shake_hands();
+        client.send(&LOGIN);
+        listener.wait_received(client.local, 68);
+        listener.close(client.local, Ending::Fin);
+        client.await_end()
+    };
+    let made: Vec<_> = (0..EACH).map(session).collect();
+    listener.wait_ended(EACH);
+    let waiting = || broker.enter(|| std::fs::read_to_string("/proc/thread-self/net/sockstat")).unwrap();
+    wait::until("the sockets to be in TIME_WAIT", || {
+        waiting().contains(&format!(" tw {EACH} ")).then_some(())
+    });
+    let found = tracer.stop();
+    assert!(waiting().contains(&format!(" tw {EACH} ")), "they still are: {}", waiting());
+    assert_same(found.peers(), made);
+    for record in found.connections() {
+        assert_eq!((record.verdict.as_str(), record.closed_by.as_str()), ("broker_closed", "broker"));
+        assert_eq!(record.reset_by, None, "{record:?}");
+        assert_eq!(record.evidence.last_state, "FIN_WAIT2", "{record:?}");
+        assert!(record.evidence.fin_received, "{record:?}");
+    }
+}
+
+/// The source resets what the broker has closed: its reset comes with the acknowledgement of the FIN, or, where the kernel
+/// has acknowledged it before, to a socket that is gone already. The broker closed first either way.
+#[test]
+fn a_reset_after_the_broker_closed_first() {
+    const EACH: usize = 20;
+    let network = Network::new();
+    let (broker, source) = (network.host(), network.host());
+    let port = ports::free();
+    let listener = listen(&broker, port, Manners::default());
+    let tracer = Tracer::start(&[port], &[]);
+    let session = |_| {
+        let mut client = source.enter(|| connect(source.ip, SocketAddr::new(broker.ip, port)));
+        client.shake_hands();
+        client.send(&LOGIN);
+        listener.wait_received(client.local, 68);
+        listener.close(client.local, Ending::Fin);
+        client.await_eof();
+        client.reset()
+    };
+    let made: Vec<_> = (0..EACH).map(session).collect();
+    tracer.wait_for_connections(EACH);
+    let found = tracer.stop();
+    assert_same(found.peers(), made);
+    let mut in_time = 0;
+    for record in found.connections() {
+        assert_eq!((record.verdict.as_str(), record.closed_by.as_str()), ("broker_closed", "broker"));
+        match (record.evidence.last_state.as_str(), record.reset_by.as_deref()) {
+            ("FIN_WAIT1", Some("source")) => in_time += 1,
+            ("FIN_WAIT2", None) => {}
+            other => panic!("{other:?}: {record:?}"),
+        }
+    }
+    assert!(in_time > 0, "no reset came in time to be seen");
 }
 
 /// A peer that vanishes while nothing is said: keepalive asks, nobody answers, the kernel gives up and resets.

@@ -118,6 +118,12 @@ impl Client {
         self.await_end()
     }
 
+    /// Waits until the broker's end has sent its FIN, and keeps this one open.
+    pub fn await_eof(&mut self) {
+        let mut buffer = [0; 4096];
+        while self.stream.read(&mut buffer).unwrap() > 0 {}
+    }
+
     /// Says nothing more and waits until the broker's end closes or resets.
     pub fn await_end(mut self) -> SocketAddr {
         let mut buffer = [0; 4096];

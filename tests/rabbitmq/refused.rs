@@ -42,6 +42,21 @@ fn http_is_not_amqp() {
     broker.wait_for_log(peer, "bad_header");
 }
 
+/// A TLS client on the plain port, and something that is no protocol at all.
+#[test]
+fn tls_and_garbage_are_not_amqp() {
+    let broker = RabbitMq::shared();
+    // The head of a ClientHello: handshake record, TLS 1.0, 512 bytes of client hello; the rest does not matter.
+    let mut hello = vec![22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+    hello.resize(517, 7);
+    for bytes in [&hello[..], &[0x5a; 32]] {
+        let (peer, record) = trace_client(&broker, bytes, Client::await_end);
+        assert_verdict(&record, "not_amqp", "broker", Some("broker"));
+        assert_eq!((record.bytes_in, record.bytes_out), (bytes.len() as u64, 8), "{record:?}");
+        broker.wait_for_log(peer, "bad_header");
+    }
+}
+
 /// The broker lets a client with the wrong password wait and then closes: more than a header was said, so it is no
 /// time-out of the handshake.
 #[test]
