@@ -116,6 +116,7 @@ pub fn judge(outcome: Outcome) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tracer_ebpf::{ConnectionRecord, errno, flag, kind, state};
 
     fn every_outcome() -> impl Iterator<Item = Outcome> {
         (0..=u16::MAX).filter_map(Outcome::unpack)
@@ -153,6 +154,89 @@ mod tests {
             };
             assert!(claim, "{outcome:?} was judged {}", judge(outcome));
         }
+    }
+
+    /// The same for what the kernel writes: every close order, error, reset flag, age and number of bytes.
+    #[test]
+    fn no_verdict_contradicts_its_record() {
+        let mut judged = 0;
+        for record in every_record() {
+            let source_reset = record.has(flag::RESET_RECEIVED) || record.error == errno::ECONNRESET;
+            let (source_first, broker_first) = match record.last_state {
+                state::CLOSE_WAIT | state::LAST_ACK => (true, false),
+                state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING => (false, true),
+                _ => (source_reset, !source_reset),
+            };
+            let said = record.bytes_in > 0 || record.segments_in > 0;
+            let gave_up = [errno::ETIMEDOUT, errno::EHOSTUNREACH, errno::ENETUNREACH].contains(&record.error);
+            let claim = match judge(Outcome::of(&record)) {
+                Verdict::ProbeReset => source_reset && source_first && !said,
+                Verdict::ProbeClose => !broker_first && record.last_state != state::ESTABLISHED && !said,
+                Verdict::ProbeHeader => source_first && said && record.bytes_in <= 8,
+                Verdict::NotAmqp => said && record.bytes_out == 8,
+                Verdict::HandshakeTimeout => {
+                    broker_first
+                        && record.bytes_in <= 8
+                        && (record.preexisting() || record.closed_ns - record.established_ns >= 1_000_000_000)
+                }
+                Verdict::Session => {
+                    source_first && record.last_state != state::ESTABLISHED && record.bytes_in > 8
+                }
+                Verdict::SessionReset => {
+                    source_reset && record.last_state == state::ESTABLISHED && record.bytes_in > 8
+                }
+                Verdict::BrokerClosed => broker_first,
+                Verdict::TimedOut => gave_up && record.last_state == state::ESTABLISHED,
+                Verdict::ProbeHalfOpen | Verdict::Refused | Verdict::AcceptQueueFull => false,
+            };
+            assert!(claim, "{record:?} was judged {}", judge(Outcome::of(&record)));
+            judged += 1;
+        }
+        assert_eq!(judged, 6 * 8 * 7 * 6 * 6 * 2 * 3);
+    }
+
+    /// Finished connections in all combinations of what a verdict can depend on.
+    fn every_record() -> impl Iterator<Item = ConnectionRecord> {
+        const STATES: [u8; 6] = [
+            state::ESTABLISHED,
+            state::FIN_WAIT1,
+            state::FIN_WAIT2,
+            state::CLOSE_WAIT,
+            state::LAST_ACK,
+            state::CLOSING,
+        ];
+        const ERRORS: [u32; 7] = [
+            0,
+            errno::EPIPE,
+            errno::ENETUNREACH,
+            errno::ECONNABORTED,
+            errno::ECONNRESET,
+            errno::ETIMEDOUT,
+            errno::EHOSTUNREACH,
+        ];
+        const BYTES: [u64; 6] = [0, 1, 7, 8, 9, 100_000];
+        const CLOSED: u64 = 5_000_000_000;
+        const ESTABLISHED: [u64; 3] = [0, CLOSED - 999_999_999, CLOSED - 1_000_000_000];
+        let number = STATES.len() * 8 * ERRORS.len() * BYTES.len() * BYTES.len() * 2 * ESTABLISHED.len();
+        (0..number).map(move |mut number| {
+            let mut pick = |of: usize| {
+                let picked = number % of;
+                number /= of;
+                picked
+            };
+            ConnectionRecord {
+                last_state: STATES[pick(STATES.len())],
+                flags: u16::try_from(pick(8)).unwrap_or(0),
+                error: ERRORS[pick(ERRORS.len())],
+                bytes_in: BYTES[pick(BYTES.len())],
+                bytes_out: BYTES[pick(BYTES.len())],
+                segments_in: u32::try_from(pick(2)).unwrap_or(0),
+                established_ns: ESTABLISHED[pick(ESTABLISHED.len())],
+                closed_ns: CLOSED,
+                kind: kind::CONNECTION,
+                ..ConnectionRecord::default()
+            }
+        })
     }
 
     #[test]
