@@ -1,17 +1,19 @@
 //! `cargo xtask guest`: the end-to-end tests on other kernels.
 //!
 //! In: which kernels. Out: a table of kernels with how many tests passed on each; for each that failed, the end of its
-//! console. Refused: machines that are not x86-64, and kernels that the machine's Debian mirror does not have.
+//! console. Refused: machines that are not x86-64, kernels that the machine's Debian mirror does not have, and kernels
+//! without what the tracer needs.
 //!
-//! The way of one run: each kernel from Debian's archive (`mirror`, `kernel`), one static build of the tests (`payload`),
-//! one initramfs around it (`initramfs`), then one guest after the other under QEMU (`boot`), each judged by what its
-//! console said (`console`).
+//! The way of one run: each kernel from Debian's archive (`mirror`, `kernel`) with the modules the tracer needs
+//! (`modules`), one static build of the tests (`payload`), then one guest after the other under QEMU (`boot`) with an
+//! initramfs around both (`initramfs`), each judged by what its console said (`console`).
 
 mod boot;
 mod console;
 mod initramfs;
 mod kernel;
 mod mirror;
+mod modules;
 mod payload;
 
 use std::env;
@@ -48,17 +50,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut kernels = Vec::new();
     for series in SERIES.iter().filter(|series| chosen(series, args)) {
-        kernels.push((series, kernel::image(series, &folder.join(series.version))?));
+        let kernel = kernel::of(series, &folder.join(series.version))?;
+        eprintln!("guest {}: {}", series.version, modules::said(&kernel.modules));
+        kernels.push((series, kernel));
     }
     let payload = payload::build(&folder.join("build"))?;
     let initramfs = folder.join("initramfs.cpio");
-    initramfs::write(&initramfs, &payload)?;
 
     let mut rows = vec![["kernel", "uname -r", "tests passed", "took"].map(String::from)];
     let mut failed = Vec::new();
-    for (series, image) in &kernels {
+    for (series, kernel) in &kernels {
         let start = Instant::now();
-        let (console, verdict) = match boot::run(series.version, image, &initramfs) {
+        let written = initramfs::write(&initramfs, &payload, &kernel.modules);
+        let console = written.and_then(|()| boot::run(series.version, &kernel.image, &initramfs));
+        let (console, verdict) = match console {
             Ok(console) => {
                 let verdict = console.verdict();
                 (console, verdict)

@@ -1,11 +1,13 @@
 //! What a guest's console says, and whether that is a pass.
 //!
 //! In: lines, as they come. Out: whether the guest is up, whether it is done, how many tests passed. Refused as a pass: a
-//! missing or non-zero exit code, a missing or failed test result, and a result of no tests at all.
+//! module that does not load, a missing or non-zero exit code, a missing or failed test result, and a result of no tests.
 
 /// The line the guest's init prints first, with `uname -r` behind it.
 const UP: &str = "AMQPTRACE-GUEST-UP:";
-/// The line it prints last, with the tests' exit code behind it.
+/// The line it prints last if a module does not load, with the module behind it.
+const REFUSED: &str = "AMQPTRACE-GUEST-REFUSED:";
+/// The line it prints last otherwise, with the tests' exit code behind it.
 const EXIT: &str = "AMQPTRACE-GUEST-EXIT:";
 /// How the test harness begins its last line.
 const RESULT: &str = "test result: ";
@@ -15,6 +17,7 @@ const RESULT: &str = "test result: ";
 pub(super) struct Console {
     lines: Vec<String>,
     release: Option<String>,
+    refused: Option<String>,
     exit: Option<String>,
     result: Option<String>,
     /// What ended the run from outside, such as the time running out.
@@ -28,6 +31,7 @@ impl Console {
         // Not only at a line's start: the kernel may have written into the same line.
         let after = |marker: &str| line.split_once(marker).map(|(_, rest)| rest.trim().to_owned());
         self.release = self.release.take().or_else(|| after(UP));
+        self.refused = self.refused.take().or_else(|| after(REFUSED));
         self.exit = self.exit.take().or_else(|| after(EXIT));
         if let Some(result) = after(RESULT) {
             self.result = Some(result);
@@ -50,9 +54,9 @@ impl Console {
         self.release.is_some()
     }
 
-    /// Whether the tests have ended.
+    /// Whether the tests have ended, or will not be run.
     pub(super) fn is_done(&self) -> bool {
-        self.exit.is_some()
+        self.exit.is_some() || self.refused.is_some()
     }
 
     /// The guest's `uname -r`.
@@ -62,6 +66,9 @@ impl Console {
 
     /// How many tests passed, or why this is not a pass.
     pub(super) fn verdict(&self) -> Result<u64, String> {
+        if let Some(module) = &self.refused {
+            return Err(format!("its kernel did not take {module}"));
+        }
         if !self.is_done() {
             let point = if self.is_up() { "its tests ended" } else { "it was up" };
             return Err(format!("{} before {point}", self.cut.as_deref().unwrap_or("it stopped")));
@@ -129,6 +136,15 @@ mod tests {
         );
         assert!(why(&[up, failed, "AMQPTRACE-GUEST-EXIT:0"]).contains("FAILED"));
         assert!(why(&[up, OK, failed, "AMQPTRACE-GUEST-EXIT:0"]).contains("FAILED"));
+    }
+
+    #[test]
+    fn a_module_that_does_not_load_ends_it() {
+        let up = "AMQPTRACE-GUEST-UP:5.10";
+        let refused = "AMQPTRACE-GUEST-REFUSED:/modules/01-tcp_diag.ko\r";
+        let console = console(&[up, "insmod: can't insert", refused]);
+        assert!(console.is_done());
+        assert_eq!(console.verdict(), Err("its kernel did not take /modules/01-tcp_diag.ko".to_owned()));
     }
 
     #[test]

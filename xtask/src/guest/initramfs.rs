@@ -1,14 +1,14 @@
-//! The guest's file system: busybox, the tests, and an init that runs them.
+//! The guest's file system: busybox, the tests, the kernel's modules they need, and an init that runs them.
 //!
-//! In: the programs. Out: one initramfs, in the `newc` form of cpio that the kernel unpacks. Refused: programs that need
-//! libraries, since there are none in it.
+//! In: the programs and modules. Out: one initramfs, in the `newc` form of cpio that the kernel unpacks. Refused: programs
+//! that need libraries, since there are none in it.
 //!
 //! Written here rather than by a cpio program because the kernel wants `/dev/console` in it before anything runs, and only
 //! root can make that as a file for a program to pack. Not compressed: a guest would spend longer unpacking than reading.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -16,11 +16,11 @@ use super::payload::Payload;
 use crate::command;
 use crate::setup;
 
-const FOLDERS: [&str; 6] = ["bin", "dev", "proc", "root", "sys", "tmp"];
+const FOLDERS: [&str; 7] = ["bin", "dev", "modules", "proc", "root", "sys", "tmp"];
 const INIT: &[u8] = include_bytes!("init.sh");
 
 /// Writes the initramfs to `path`.
-pub(super) fn write(path: &Path, payload: &Payload) -> Result<()> {
+pub(super) fn write(path: &Path, payload: &Payload, modules: &[PathBuf]) -> Result<()> {
     let busybox = setup::busybox()?;
     let programs =
         [("bin/busybox", busybox.as_path()), ("amqptrace", &payload.amqptrace), ("e2e", &payload.tests)];
@@ -38,12 +38,19 @@ pub(super) fn write(path: &Path, payload: &Payload) -> Result<()> {
         let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
         archive.add(name, Kind::Program(&bytes))?;
     }
+    // Their names say the order in which init loads them.
+    for module in modules {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+        archive.add(&format!("modules/{name}"), Kind::Data(&bytes))?;
+    }
     archive.finish().with_context(|| format!("cannot write {}", path.display()))
 }
 
 enum Kind<'a> {
     Folder,
     Program(&'a [u8]),
+    Data(&'a [u8]),
     /// The character device 5:1.
     Console,
     /// Whatever the name says; only the last entry is one.
@@ -60,6 +67,7 @@ impl<W: Write> Archive<W> {
         let (mode, links, data, [major, minor]) = match kind {
             Kind::Folder => (0o040_755, 2, &[][..], [0, 0]),
             Kind::Program(bytes) => (0o100_755, 1, bytes, [0, 0]),
+            Kind::Data(bytes) => (0o100_644, 1, bytes, [0, 0]),
             Kind::Console => (0o020_600, 1, &[][..], [5, 1]),
             Kind::Trailer => (0, 1, &[][..], [0, 0]),
         };

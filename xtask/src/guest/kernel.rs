@@ -1,7 +1,7 @@
 //! Debian's kernels.
 //!
-//! In: a kernel series and a folder. Out: the newest build's image in that folder, fetched once and kept. Refused: a series
-//! that the machine's Debian mirror does not have.
+//! In: a kernel series and a folder. Out: the newest build's image and its modules that the tracer needs, in that folder,
+//! fetched once and kept. Refused: a series that the machine's Debian mirror does not have.
 //!
 //! apt does the fetching and checks the signatures, with lists and settings of its own, so that the machine's apt is left
 //! as it is.
@@ -14,6 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::mirror::{self, Mirror};
+use super::modules;
 use crate::command;
 
 /// A kernel series, and the Debian suite it is found in.
@@ -34,19 +35,28 @@ pub(super) const SERIES: [Series; 4] = [
 
 /// The image is in `linux-binary-…` where that exists, else in `linux-image-…`.
 const PREFIXES: [&str; 2] = ["linux-binary-", "linux-image-"];
-/// Small, and with what cloud hosts run; its drivers are modules, and a guest needs none.
+/// Where the image has a package of its own, its modules and the lists of them have too.
+const PARTS: [&str; 2] = ["linux-modules-", "linux-base-"];
+/// Small, and with what cloud hosts run; its drivers are modules, and a guest needs none of them.
 const FLAVOUR: &str = "-cloud-amd64";
 
-/// The image of `series`, fetched into `folder` unless it is there.
-pub(super) fn image(series: &Series, folder: &Path) -> Result<PathBuf> {
-    let image = folder.join("vmlinuz");
-    if !image.exists() {
-        fetch(series, folder, &image).with_context(|| format!("kernel {}", series.version))?;
-    }
-    Ok(image)
+/// A kernel to boot.
+pub(super) struct Kernel {
+    pub(super) image: PathBuf,
+    /// In the order to load them.
+    pub(super) modules: Vec<PathBuf>,
 }
 
-fn fetch(series: &Series, folder: &Path, image: &Path) -> Result<()> {
+/// The kernel of `series`, fetched into `folder` unless it is there.
+pub(super) fn of(series: &Series, folder: &Path) -> Result<Kernel> {
+    let kernel = folder.join("kernel");
+    if !kernel.exists() {
+        fetch(series, folder, &kernel).with_context(|| format!("kernel {}", series.version))?;
+    }
+    Ok(Kernel { image: kernel.join("vmlinuz"), modules: modules::taken(&kernel.join("modules"))? })
+}
+
+fn fetch(series: &Series, folder: &Path, kernel: &Path) -> Result<()> {
     let mirror = mirror::of_this_machine()?;
     let work = folder.join("apt");
     remove(&work)?;
@@ -60,13 +70,19 @@ fn fetch(series: &Series, folder: &Path, image: &Path) -> Result<()> {
         bail!("{} has no {}*{FLAVOUR} in {}", mirror.archive, PREFIXES[1], series.suite);
     };
     eprintln!("guest {}: fetching {package} …", series.version);
-    command::run_aside(apt.command("apt-get").args(["download", "-q", package]))?;
-    let deb = first(&work, |name| name.ends_with(".deb")).context("apt-get fetched no package")?;
+    let packages = with_parts(&names, package);
+    command::run_aside(apt.command("apt-get").args(["download", "-q"]).args(&packages))?;
     let tree = work.join("tree");
-    command::run_aside(Command::new("dpkg").arg("-x").arg(&deb).arg(&tree))?;
-    let found = image_in(&tree).with_context(|| format!("{package} has no vmlinuz"))?;
-    // Last, and in one step: an image that is there is a whole one.
-    fs::rename(&found, image).with_context(|| format!("cannot write {}", image.display()))?;
+    for deb in entries(&work, |name| name.ends_with(".deb")) {
+        command::run_aside(Command::new("dpkg").arg("-x").arg(&deb).arg(&tree))?;
+    }
+    let whole = work.join("kernel");
+    let modules = modules_in(&tree).with_context(|| format!("{package} has no modules"))?;
+    modules::take(&modules, &whole.join("modules")).context(package.to_owned())?;
+    let image = image_in(&tree, &modules).with_context(|| format!("{package} has no vmlinuz"))?;
+    fs::rename(&image, whole.join("vmlinuz")).with_context(|| format!("cannot move {}", image.display()))?;
+    // Last, and in one step: a kernel that is there is a whole one.
+    fs::rename(&whole, kernel).with_context(|| format!("cannot write {}", kernel.display()))?;
     remove(&work)
 }
 
@@ -140,6 +156,16 @@ fn newest<'a>(names: &'a str, series: &Series) -> Option<&'a str> {
     exact.or_else(other)
 }
 
+/// The image's package, and those of `names` that go with it.
+fn with_parts<'a>(names: &'a str, package: &'a str) -> Vec<&'a str> {
+    let build = package.strip_prefix(PREFIXES[0]);
+    let is_part = |name: &&str| {
+        build.is_some()
+            && PARTS.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(|name| Some(name) == build))
+    };
+    std::iter::once(package).chain(names.lines().filter(is_part)).collect()
+}
+
 /// Compares names so that `-9` comes before `-46`: digits as numbers, all else as text.
 fn by_number(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
@@ -165,18 +191,24 @@ fn run<'a>(text: &mut &'a str) -> &'a str {
     run
 }
 
-/// The kernel image in an unpacked package: under `boot`, or beside its modules.
-fn image_in(tree: &Path) -> Option<PathBuf> {
-    let is_image = |name: &str| name.starts_with("vmlinuz");
-    let modules = || first(&tree.join("usr/lib/modules"), |_| true);
-    first(&tree.join("boot"), is_image).or_else(|| first(&modules()?, is_image))
+/// The folder of the kernel's modules in an unpacked package, whose place Debian has moved.
+fn modules_in(tree: &Path) -> Option<PathBuf> {
+    ["usr/lib/modules", "lib/modules"].iter().find_map(|folder| entries(&tree.join(folder), |_| true).next())
 }
 
-fn first(folder: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
-    let entries = fs::read_dir(folder).ok()?.flatten();
+/// The kernel image in an unpacked package: under `boot`, or beside its modules.
+fn image_in(tree: &Path, modules: &Path) -> Option<PathBuf> {
+    [&tree.join("boot"), modules]
+        .iter()
+        .find_map(|folder| entries(folder, |name| name.starts_with("vmlinuz")).next())
+}
+
+/// What is in `folder` by a wanted name; nothing if the folder is not there.
+fn entries(folder: &Path, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
-        .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted))
+        .filter(move |path| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted))
 }
 
 #[cfg(test)]
@@ -205,6 +237,18 @@ mod tests {
         assert_eq!(newest(MOVED, &series("7.2", true)), Some("linux-binary-7.4.10+deb14-cloud-amd64"));
         assert_eq!(newest(MOVED, &series("7.4", true)), Some("linux-binary-7.4.10+deb14-cloud-amd64"));
         assert_eq!(newest(MOVED, &series("7.2", false)), None);
+    }
+
+    #[test]
+    fn an_image_with_a_package_of_its_own_comes_with_its_modules() {
+        let names = "linux-modules-7.4.2-cloud-amd64\nlinux-base-7.4.2-cloud-amd64\nlinux-headers-7.4.2-cloud-amd64\n\
+            linux-modules-7.4.1-cloud-amd64\nlinux-base-6.1.0-46-cloud-amd64\n";
+        let all = ["binary", "modules", "base"].map(|part| format!("linux-{part}-7.4.2-cloud-amd64"));
+        assert_eq!(with_parts(names, &all[0]), all);
+        assert_eq!(
+            with_parts(names, "linux-image-6.1.0-46-cloud-amd64"),
+            ["linux-image-6.1.0-46-cloud-amd64"]
+        );
     }
 
     #[test]

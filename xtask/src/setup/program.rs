@@ -1,4 +1,4 @@
-//! The programs that tests and measurements run: brokers, probes, QEMU.
+//! The programs that tests and measurements run: brokers, probes, QEMU and what makes its guests.
 //!
 //! In: what the machine is to be used for. Out: each program there. Refused: machines without apt, with the list of what
 //! is missing.
@@ -18,10 +18,12 @@ struct Program {
     goal: Goal,
 }
 
-const PROGRAMS: [Program; 8] = [
+const PROGRAMS: [Program; 10] = [
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86", goal: Goal::Guest },
     Program { name: "busybox", package: "busybox-static", goal: Goal::Guest },
     Program { name: "dpkg", package: "dpkg", goal: Goal::Guest },
+    Program { name: "xz", package: "xz-utils", goal: Goal::Guest },
+    Program { name: "zstd", package: "zstd", goal: Goal::Guest },
     Program { name: "rabbitmq-server", package: "rabbitmq-server", goal: Goal::Test },
     Program { name: "haproxy", package: "haproxy", goal: Goal::Test },
     Program { name: "ip", package: "iproute2", goal: Goal::Test },
