@@ -2,7 +2,7 @@
 //! and another accepts them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket};
 
 /// How many connections may wait to be accepted: less than the queue takes, also where the system caps it at 128.
 const AHEAD: u64 = 100;
@@ -49,6 +49,16 @@ impl Load {
 
     /// Makes the connections; returns how long it took until the last was accepted and closed on both sides.
     pub(crate) fn run(&self) -> Result<Duration> {
+        self.run_from(|_| Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same, each from an address of its own: all of 127.0.0.0/8 is local.
+    pub(crate) fn run_from_everywhere(&self) -> Result<Duration> {
+        let first = Ipv4Addr::new(127, 1, 0, 0).to_bits();
+        self.run_from(|made| Ipv4Addr::from_bits(first + u32::try_from(made).unwrap_or(0)))
+    }
+
+    fn run_from(&self, source: impl Fn(u64) -> Ipv4Addr) -> Result<Duration> {
         let before = self.accepted.load(Ordering::Relaxed);
         let start = Instant::now();
         for made in 0..u64::from(self.connections) {
@@ -56,7 +66,7 @@ impl Load {
             while before + made > self.accepted.load(Ordering::Relaxed) + AHEAD {
                 thread::yield_now();
             }
-            connect_and_reset(self.address).context("a connection of the load failed")?;
+            connect_and_reset(source(made), self.address).context("a connection of the load failed")?;
         }
         let wanted = before + u64::from(self.connections);
         while self.progress.recv_timeout(Duration::from_secs(30)).context("the listener fell behind")?
@@ -73,7 +83,11 @@ fn listener() -> io::Result<TcpListener> {
     Ok(TcpListener::from(listener))
 }
 
-fn connect_and_reset(address: SocketAddrV4) -> io::Result<()> {
-    let stream = TcpStream::connect(address)?;
+fn connect_and_reset(source: Ipv4Addr, address: SocketAddrV4) -> io::Result<()> {
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    if source != Ipv4Addr::LOCALHOST {
+        bind(&stream, &SocketAddrV4::new(source, 0))?;
+    }
+    connect(&stream, &address)?;
     Ok(set_socket_linger(&stream, Some(Duration::ZERO))?)
 }

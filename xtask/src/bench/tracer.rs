@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::load::Load;
 use crate::command;
 
 /// What to start.
@@ -88,13 +89,13 @@ impl Tracer {
         self.child.id()
     }
 
-    /// Resident memory in KiB.
-    fn resident_kib(&self) -> Result<u64> {
+    /// A size in KiB that the kernel tells of the process.
+    fn status_kib(&self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid());
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        kib.with_context(|| format!("no VmRSS in {path}"))
+        kib.with_context(|| format!("no {name} in {path}"))
     }
 
     /// Reads diagnostics up to the line that contains `word`, and returns that line.
@@ -139,6 +140,22 @@ impl Drop for Tracer {
     }
 }
 
+/// What the most sources make of an amqptrace.
+pub(crate) struct Crowded {
+    /// Its resident memory at its highest.
+    pub(crate) peak_kib: u64,
+    /// Connections that it says it has no record of.
+    pub(crate) lost: u64,
+}
+
+/// Lets amqptrace trace a load whose connections come from an address each.
+pub(crate) fn crowded(load: &Load) -> Result<Crowded> {
+    let tracer = Tracer::amqptrace(load.port())?;
+    load.run_from_everywhere()?;
+    let peak_kib = tracer.status_kib("VmHWM:")?;
+    Ok(Crowded { peak_kib, lost: tracer.stop()? })
+}
+
 /// An idle amqptrace.
 pub(crate) struct Idle {
     /// Resident memory once it is attached.
@@ -154,7 +171,7 @@ pub(crate) fn idle(port: u16, starts: usize) -> Result<Idle> {
         let start = Instant::now();
         let tracer = Tracer::amqptrace(port)?;
         idle.attached.push(start.elapsed());
-        idle.resident_kib = idle.resident_kib.max(tracer.resident_kib()?);
+        idle.resident_kib = idle.resident_kib.max(tracer.status_kib("VmRSS:")?);
         tracer.stop()?;
     }
     Ok(idle)
