@@ -128,7 +128,7 @@ fn the_kernel_sides_own_lines_come_only_when_asked_for() {
         talkative.wait_for_stderr(&format!("kernel: closed from state 1, source port {}", peer.port()));
     }
     let talkative = talkative.stop();
-    let of_kernel = |line: &&String| line.contains("kernel:");
+    let of_kernel = |line: &&String| line.starts_with("amqptrace: kernel:");
     assert_eq!(talkative.stderr.iter().filter(of_kernel).count(), 2 * made.len(), "{:?}", talkative.stderr);
     assert_same(talkative.peers(), made.iter().copied());
     let quiet = quiet.stop();

@@ -100,6 +100,6 @@ pub struct Finding {
     pub period: Option<Duration>,
     /// Why it closed; `None` until it does.
     pub resolution: Option<Resolution>,
-    /// One sentence for the operator, as of when the finding was last emitted.
+    /// One sentence for the operator.
     pub summary: String,
 }

@@ -17,7 +17,7 @@ use crate::{encode::Window, verdict::Verdict};
 /// A finding while it is open.
 #[derive(Clone, Debug)]
 pub struct Active {
-    /// As it was last said; count, period and last_seen are of now.
+    /// As of now, but for its state, which is what was said last.
     pub finding: Finding,
     facts: Facts,
     /// Connections by verdict that are its evidence; those that are silent may be as many or more.
@@ -87,6 +87,7 @@ impl Active {
         self.facts.sessions = self.facts.sessions.saturating_add(case.new_of(SESSIONS));
         if new == 0 && silent == 0 || !(rule.holds)(case) {
             self.facts.silent = silent;
+            self.describe();
             self.see_after(case, window);
             return;
         }
@@ -119,6 +120,11 @@ impl Active {
         self.facts.longest_silence = case.open.longest_silence.unwrap_or_default();
         self.finding.last_seen = timestamp(self.last_us);
         self.finding.count = self.events.max(self.facts.silent).max(self.finding.count);
+        self.describe();
+    }
+
+    fn describe(&mut self) {
+        self.finding.summary = (self.finding.rule.summary)(&self.finding, &self.facts);
     }
 
     /// Takes note of what says that the trouble is over.
@@ -186,11 +192,10 @@ impl Active {
         self.finding.state = state;
         self.said_us = end_us;
         self.said_count = self.finding.count;
-        let mut text = (self.finding.rule.summary)(&self.finding, &self.facts);
         if let Some(resolution) = self.finding.resolution {
-            text += &self.why(resolution, end_us);
+            self.describe();
+            self.finding.summary += &self.why(resolution, end_us);
         }
-        self.finding.summary = text;
     }
 
     fn why(&self, resolution: Resolution, end_us: i64) -> String {

@@ -82,7 +82,7 @@ impl Findings {
         said
     }
 
-    /// The findings that are open; counts and times are of the last window, the summary is of when it was last said.
+    /// The findings that are open, as of the last window.
     pub fn open(&self) -> impl Iterator<Item = &Finding> {
         self.offenders.values().flat_map(|offender| offender.active.iter().map(|active| &active.finding))
     }
