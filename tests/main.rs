@@ -19,6 +19,7 @@ mod findings;
 mod haproxy;
 mod harness;
 mod loopback;
+mod names;
 mod namespaces;
 mod rabbitmq;
 mod usage;

@@ -151,10 +151,11 @@ pub struct Source {
 }
 
 /// `None` is the rest of the sources.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct SourceAddress {
     pub ip: Option<IpAddr>,
     pub prefix: Option<u8>,
+    pub name: Option<String>,
 }
 
 /// How many lived how long.

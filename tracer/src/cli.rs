@@ -62,6 +62,9 @@ pub struct RunArgs {
     /// Take IPv6 addresses with the same leading bits for one source, as in 64
     #[arg(long, value_name = "BITS", default_value_t = 128, value_parser = clap::value_parser!(u8).range(1..=128))]
     pub group_v6: u8,
+    /// Name sources by reverse DNS; asks the name servers for each address that is written
+    #[arg(long)]
+    pub resolve: bool,
     /// Sources to show in the table
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rows: u32,

@@ -11,6 +11,7 @@ use crate::{
     finding::Finding,
     grouping::Grouping,
     loss::Loss,
+    names::Names,
     pattern::Period,
     record::Connection,
     source::{Rest, Sums},
@@ -27,12 +28,25 @@ pub struct Window {
 }
 
 /// Who says it, and what a source is.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Origin {
     /// This host's name.
     pub host: String,
     /// Which addresses are one source.
     pub grouping: Grouping,
+    /// What they are called, if that was asked for.
+    pub names: Option<Names>,
+}
+
+impl Origin {
+    /// A source as people want it: its address or prefix, and its name if it has one.
+    pub fn name(&self, source: IpAddr) -> String {
+        let address = self.grouping.name(source);
+        match self.names.as_ref().and_then(|names| names.get(source)) {
+            Some(name) => format!("{address} ({name})"),
+            None => address,
+        }
+    }
 }
 
 /// One thing to write.

@@ -13,6 +13,7 @@ mod grouping;
 mod kernel;
 mod look;
 mod loss;
+mod names;
 mod pattern;
 mod pipeline;
 mod record;

@@ -13,6 +13,7 @@ use crate::{
     kernel::{Attempts, Clock, Counters, Kernel},
     look::Look,
     loss::{Loss, Unseen, losses},
+    names::Names,
     pattern::{Patterns, Period},
     record::Connection,
     settings::Settings,
@@ -69,10 +70,12 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A pipeline whose first window begins now.
-    pub fn new(settings: Settings, kernel: Kernel, sink: Sink) -> Self {
+    pub fn new(settings: Settings, kernel: Kernel, sink: Sink) -> anyhow::Result<Self> {
         let now = Timestamp::now();
-        Self {
+        let names = settings.resolve.then(Names::start).transpose();
+        Ok(Self {
             origin: Origin {
+                names: names.context("cannot start the threads that ask for names")?,
                 host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
                 grouping: settings.grouping,
             },
@@ -91,7 +94,7 @@ impl Pipeline {
             settings,
             kernel,
             sink,
-        }
+        })
     }
 
     /// Takes one batch of what the kernel has: records, and the sums of what found the ring full. Returns whether the ring
@@ -157,6 +160,10 @@ impl Pipeline {
         let window = std::mem::replace(&mut self.window, Tally::new(self.settings.max_sources));
         let periods = self.patterns.periods(&window);
         let said = self.judge_sources(span, &window, &periods);
+        if let Some(names) = &mut self.origin.names {
+            let open = self.look.open.keys().copied();
+            names.look_up(window.sources().map(|(source, _)| source).chain(open));
+        }
         let untracked = self.findings.untracked();
         let unseen = Unseen { open: self.look.unseen, findings: untracked - self.untracked };
         let lost = losses(&counters.since(&self.counters), unseen);
@@ -179,7 +186,7 @@ impl Pipeline {
                 findings: &self.findings.open().chain(closed(&said)).collect::<Vec<_>>(),
                 losses: &losses(&counters, Unseen { open: self.look.unseen, findings: untracked }),
                 not_observed: &self.kernel.attempts().not_observed(),
-                grouping: self.settings.grouping,
+                name: &|source| self.origin.name(source),
                 rows: self.settings.rows,
                 zone: &self.zone,
             });

@@ -53,6 +53,8 @@ pub struct Settings {
     pub thresholds: Thresholds,
     /// Which addresses are one source.
     pub grouping: Grouping,
+    /// Whether to name sources by reverse DNS.
+    pub resolve: bool,
     /// How many to show in a table.
     pub rows: usize,
 }
@@ -108,6 +110,7 @@ impl Settings {
             max_sources: usize::try_from(args.max_sources).unwrap_or(usize::MAX),
             thresholds,
             grouping: Grouping::new(args.group_v6),
+            resolve: args.resolve,
             rows: usize::try_from(args.rows).unwrap_or(usize::MAX),
         })
     }

@@ -122,7 +122,8 @@ pub struct Rest {
 /// Sums per source.
 #[derive(Debug)]
 pub struct Tally {
-    sources: HashMap<IpAddr, Sums>,
+    /// Boxed, since a map that grows holds both its old and its new slots for a moment, and is half empty after it.
+    sources: HashMap<IpAddr, Box<Sums>>,
     most: usize,
     rest: Option<Rest>,
 }
@@ -155,12 +156,12 @@ impl Tally {
 
     /// The sources that are kept apart, in no order.
     pub fn sources(&self) -> impl Iterator<Item = (IpAddr, &Sums)> {
-        self.sources.iter().map(|(source, sums)| (*source, sums))
+        self.sources.iter().map(|(source, sums)| (*source, &**sums))
     }
 
     /// One source's sums, if it is kept apart.
     pub fn get(&self, source: IpAddr) -> Option<&Sums> {
-        self.sources.get(&source)
+        self.sources.get(&source).map(|sums| &**sums)
     }
 
     /// The sum of those that are not.
@@ -191,7 +192,7 @@ impl Tally {
         if self.sources.len() >= self.most {
             self.shed();
         }
-        self.sources.insert(source, sums.clone());
+        self.sources.insert(source, Box::new(sums.clone()));
     }
 
     /// Puts the smallest tenth of the sources into the rest; a tenth at once, so that a flood of new sources does not

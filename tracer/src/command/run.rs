@@ -55,7 +55,7 @@ pub async fn trace(settings: Settings, stop: impl Future<Output = ()>) -> anyhow
 
     let mut looker = Looker::new(&settings.ports, settings.grouping);
     looker.begin();
-    let mut pipeline = Pipeline::new(settings, kernel, sink);
+    let mut pipeline = Pipeline::new(settings, kernel, sink)?;
     let mut emptied = true;
     // Whether a window waits for a look to end it.
     let mut waiting = false;

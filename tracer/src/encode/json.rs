@@ -1,27 +1,28 @@
 //! The native record: one JSON object a line, `"schema":"amqptrace/1"` on each. docs/RECORDS.md describes every field.
 
-use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
+mod connection;
+mod finding;
+mod source;
+
+use std::{io, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tracer_ebpf::{Sent, errno};
 
-use super::{Event, Origin, Window};
-use crate::{
-    broker::{Listener, OpenNow},
-    finding::{Finding, Resolution, Severity, State},
-    loss::Reason,
-    pattern::Period,
-    record::{Connection, Party},
-    source::{LIFE_BOUNDS, Sums},
-    verdict::Verdict,
+use self::{
+    connection::ConnectionBody,
+    finding::FindingBody,
+    source::{OpenBody, SourceAddress, SourceBody},
 };
+use super::{Event, Origin};
+use crate::loss::Reason;
 
 const SCHEMA: &str = "amqptrace/1";
 
 /// Appends `event` as one line.
 pub fn encode(event: Event<'_>, origin: &Origin, line: &mut Vec<u8>) -> io::Result<()> {
-    let source = |ip| SourceAddress { ip: Some(ip), prefix: origin.grouping.prefix(ip) };
+    let name = |ip| origin.names.as_ref().and_then(|names| names.get(ip));
+    let source = |ip| SourceAddress { ip: Some(ip), prefix: origin.grouping.prefix(ip), name: name(ip) };
     let body = match event {
         Event::Connection(connection, verdict, listener) => {
             Body::Connection(ConnectionBody::new(connection, verdict, listener))
@@ -30,7 +31,7 @@ pub fn encode(event: Event<'_>, origin: &Origin, line: &mut Vec<u8>) -> io::Resu
             Body::Source(SourceBody::new(window, source(ip), None, sums, period))
         }
         Event::Rest(window, rest) => {
-            let nobody = SourceAddress { ip: None, prefix: None };
+            let nobody = SourceAddress { ip: None, prefix: None, name: None };
             Body::Source(SourceBody::new(window, nobody, Some(rest.folded), &rest.sums, None))
         }
         Event::Open(window, ip, open) => Body::Open(OpenBody::new(window, source(ip), open)),
@@ -63,225 +64,10 @@ struct Line<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Body<'a> {
     Connection(ConnectionBody<'a>),
-    Source(SourceBody),
-    Open(OpenBody),
+    Source(SourceBody<'a>),
+    Open(OpenBody<'a>),
     Finding(FindingBody<'a>),
     Loss(LossBody),
-}
-
-#[derive(Serialize)]
-struct Endpoint {
-    ip: IpAddr,
-    port: u16,
-}
-
-#[derive(Serialize)]
-struct ConnectionBody<'a> {
-    time: Timestamp,
-    verdict: Verdict,
-    source: Endpoint,
-    destination: Endpoint,
-    established: Option<Timestamp>,
-    duration_ns: Option<u64>,
-    closed_by: Party,
-    reset_by: Option<Party>,
-    bytes_in: u64,
-    bytes_out: u64,
-    segments_in: u32,
-    netns: u32,
-    preexisting: bool,
-    evidence: Evidence,
-    listener: Option<ListenerBody<'a>>,
-}
-
-/// Who listened on the port when last looked.
-#[derive(Serialize)]
-struct ListenerBody<'a> {
-    pid: u32,
-    process: &'a str,
-    container: Option<&'a str>,
-    pod: Option<&'a str>,
-    service: Option<&'a str>,
-}
-
-impl<'a> ListenerBody<'a> {
-    fn new(listener: &'a Listener) -> Option<Self> {
-        let owner = listener.owner.as_ref()?;
-        Some(Self {
-            pid: owner.pid,
-            process: &owner.comm,
-            container: owner.home.container.as_ref().map(|container| container.id.as_str()),
-            pod: owner.home.pod.as_deref(),
-            service: owner.home.service.as_deref(),
-        })
-    }
-}
-
-/// The facts that the verdict rests on.
-#[derive(Serialize)]
-struct Evidence {
-    last_state: &'static str,
-    fin_received: bool,
-    source_sent: &'static str,
-    broker_sent: &'static str,
-    socket_error: Option<String>,
-}
-
-impl<'a> ConnectionBody<'a> {
-    fn new(connection: &Connection, verdict: Verdict, listener: Option<&'a Listener>) -> Self {
-        let endpoint = |address: std::net::SocketAddr| Endpoint { ip: address.ip(), port: address.port() };
-        Self {
-            time: connection.time,
-            verdict,
-            source: endpoint(connection.source),
-            destination: endpoint(connection.destination),
-            established: connection.established,
-            duration_ns: connection.duration.map(nanoseconds),
-            closed_by: connection.closed_by,
-            reset_by: connection.reset_by,
-            bytes_in: connection.bytes_in,
-            bytes_out: connection.bytes_out,
-            segments_in: connection.segments_in,
-            netns: connection.netns,
-            preexisting: connection.preexisting,
-            evidence: Evidence {
-                last_state: connection.last_state,
-                fin_received: connection.fin_received,
-                source_sent: sent(connection.outcome.source_sent),
-                broker_sent: sent(connection.outcome.broker_sent),
-                socket_error: (connection.error != 0).then(|| error_name(connection.error)),
-            },
-            listener: listener.and_then(ListenerBody::new),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct SourceBody {
-    window_start: Timestamp,
-    window_end: Timestamp,
-    source: SourceAddress,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    folded: Option<u64>,
-    connections: u64,
-    verdicts: BTreeMap<&'static str, u64>,
-    duration_ns: Histogram,
-    unrecorded: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-    first_seen: Timestamp,
-    last_seen: Timestamp,
-    period_ns: Option<u64>,
-    period_jitter: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct SourceAddress {
-    ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prefix: Option<u8>,
-}
-
-/// `counts[i]` lived at most `bounds[i]` and longer than the bound before; the last count has no bound.
-#[derive(Serialize)]
-struct Histogram {
-    bounds: [u64; LIFE_BOUNDS.len()],
-    counts: [u64; LIFE_BOUNDS.len() + 1],
-}
-
-impl SourceBody {
-    fn new(
-        window: Window,
-        source: SourceAddress,
-        folded: Option<u64>,
-        sums: &Sums,
-        period: Option<Period>,
-    ) -> Self {
-        Self {
-            window_start: window.start,
-            window_end: window.end,
-            source,
-            folded,
-            connections: sums.connections,
-            verdicts: Verdict::ALL
-                .into_iter()
-                .filter(|verdict| sums.verdicts[*verdict as usize] > 0)
-                .map(|verdict| (verdict.name(), sums.verdicts[verdict as usize]))
-                .collect(),
-            duration_ns: Histogram { bounds: LIFE_BOUNDS.map(nanoseconds), counts: sums.lives },
-            unrecorded: sums.unrecorded,
-            bytes_in: sums.bytes_in,
-            bytes_out: sums.bytes_out,
-            first_seen: sums.first_seen,
-            last_seen: sums.last_seen,
-            period_ns: period.map(|period| nanoseconds(period.length)),
-            period_jitter: period.map(|period| (period.jitter * 1e4).round() / 1e4),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct OpenBody {
-    time: Timestamp,
-    source: SourceAddress,
-    open: u64,
-    silent: u64,
-    longest_silence_ns: Option<u64>,
-}
-
-impl OpenBody {
-    fn new(window: Window, source: SourceAddress, open: &OpenNow) -> Self {
-        Self {
-            time: window.end,
-            source,
-            open: open.open,
-            silent: open.silent,
-            longest_silence_ns: open.longest_silence.map(nanoseconds),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct FindingBody<'a> {
-    time: Timestamp,
-    id: &'a str,
-    rule: RuleBody,
-    state: State,
-    severity: Severity,
-    source: SourceAddress,
-    since: Timestamp,
-    last_seen: Timestamp,
-    count: u64,
-    period_ns: Option<u64>,
-    resolution: Option<Resolution>,
-    summary: &'a str,
-    advice: &'static str,
-}
-
-#[derive(Serialize)]
-struct RuleBody {
-    code: &'static str,
-    name: &'static str,
-}
-
-impl<'a> FindingBody<'a> {
-    fn new(window: Window, source: SourceAddress, finding: &'a Finding) -> Self {
-        Self {
-            time: window.end,
-            id: &finding.id,
-            rule: RuleBody { code: finding.rule.code, name: finding.rule.name },
-            state: finding.state,
-            severity: finding.rule.severity,
-            source,
-            since: finding.since,
-            last_seen: finding.last_seen,
-            count: finding.count,
-            period_ns: finding.period.map(nanoseconds),
-            resolution: finding.resolution,
-            summary: &finding.summary,
-            advice: finding.rule.advice,
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -298,30 +84,24 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-const fn sent(sent: Sent) -> &'static str {
-    match sent {
-        Sent::Nothing => "nothing",
-        Sent::PartOfHeader => "part_of_header",
-        Sent::Header => "header",
-        Sent::More => "more_than_header",
-    }
-}
-
-/// An error's name; one that TCP does not close with is given as its number.
-fn error_name(error: u32) -> String {
-    errno::name_of(error).map_or_else(|| error.to_string(), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{grouping::Grouping, kernel::Clock, loss::Loss, source::Tally, verdict::judge};
+    use crate::{
+        encode::Window,
+        grouping::Grouping,
+        kernel::Clock,
+        loss::Loss,
+        record::Connection,
+        source::Tally,
+        verdict::{Verdict, judge},
+    };
     use jiff::SignedDuration;
     use tracer_ebpf::{ConnectionRecord, flag, kind, state};
 
     fn line(event: Event<'_>) -> String {
         let mut line = Vec::new();
-        let origin = Origin { host: "broker-1\n\"".to_owned(), grouping: Grouping::default() };
+        let origin = Origin { host: "broker-1\n\"".to_owned(), grouping: Grouping::default(), names: None };
         encode(event, &origin, &mut line).unwrap_or_else(|e| panic!("{e}"));
         String::from_utf8(line).unwrap_or_else(|e| panic!("{e}"))
     }

@@ -34,7 +34,7 @@ pub struct Observed<'a> {
 /// A source with open findings.
 #[derive(Debug)]
 struct Offender {
-    evidence: Evidence,
+    evidence: Box<Evidence>,
     active: Vec<Active>,
 }
 
@@ -45,7 +45,7 @@ pub struct Findings {
     horizon: Horizon,
     most: usize,
     /// Sources without open findings.
-    watched: HashMap<IpAddr, Evidence>,
+    watched: HashMap<IpAddr, Box<Evidence>>,
     /// The others, in order, so that what is said of a window is, too.
     offenders: BTreeMap<IpAddr, Offender>,
     untracked: u64,
@@ -117,7 +117,7 @@ impl Findings {
             }
             return;
         }
-        let mut evidence = Evidence::new();
+        let mut evidence = Box::new(Evidence::new());
         look.add_to(&mut evidence);
         // Who only checks half-open, or holds connections that speak, needs no room.
         let silent = look.case(&evidence).silent() > 0;

@@ -1,6 +1,8 @@
 //! The table of sources and what they do wrong: pure text from sums.
 
 mod findings;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cmp::Reverse,
@@ -16,7 +18,6 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::{
     broker::{Listener, OpenNow},
     finding::Finding,
-    grouping::Grouping,
     loss::Loss,
     pattern::Period,
     source::{Sums, Tally},
@@ -48,8 +49,8 @@ pub struct Content<'a> {
     /// Kinds of attempts that this kernel does not let be observed: an operator who looks for a source here and does not
     /// find it should know what cannot be found here.
     pub not_observed: &'a [&'a str],
-    /// Which addresses are one source.
-    pub grouping: Grouping,
+    /// What a source is called.
+    pub name: &'a dyn Fn(IpAddr) -> String,
     /// The most sources to show.
     pub rows: usize,
     /// The zone of the times shown.
@@ -114,7 +115,7 @@ fn rows<'a>(content: &Content<'a>) -> (Vec<Row<'a>>, usize) {
     let mut rows: Vec<Row<'a>> = all
         .into_iter()
         .map(|source| Row {
-            name: content.grouping.name(source),
+            name: (content.name)(source),
             sums: content.total.get(source),
             in_window: content.window.get(source).map_or(0, |sums| sums.connections),
             period: content.periods.get(&source).copied(),
@@ -221,90 +222,4 @@ fn clock(time: Timestamp, zone: &TimeZone) -> String {
 
 const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{kernel::Clock, loss::Reason, record::Connection, verdict::judge};
-    use jiff::SignedDuration;
-    use tracer_ebpf::{ConnectionRecord, flag, kind, state};
-
-    /// `count` connections from 10.0.0.`last` that end in `last_state` with `bytes_in`.
-    fn add(tally: &mut Tally, last: u8, count: u64, last_state: u8, flags: u16, bytes_in: u64) {
-        let source = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
-        let record = ConnectionRecord {
-            source,
-            last_state,
-            flags,
-            bytes_in,
-            bytes_out: bytes_in * 2,
-            closed_ns: 3_600_000_000_000,
-            established_ns: 1,
-            kind: kind::CONNECTION,
-            ..ConnectionRecord::default()
-        };
-        let connection = Connection::new(&record, Clock::from_offset(SignedDuration::ZERO));
-        for _ in 0..count {
-            tally.add(connection.source.ip(), &connection, judge(connection.outcome));
-        }
-    }
-
-    fn rendered(total: &Tally, losses: &[Loss], rows: usize) -> String {
-        render(&Content {
-            total,
-            window: total,
-            window_length: Duration::from_secs(10),
-            since: Timestamp::UNIX_EPOCH,
-            now: Timestamp::from_second(10).unwrap_or_default(),
-            open: &HashMap::new(),
-            listeners: &[],
-            periods: &HashMap::new(),
-            findings: &[],
-            losses,
-            not_observed: &["half-open", "refused"],
-            grouping: Grouping::default(),
-            rows,
-            zone: &TimeZone::UTC,
-        })
-    }
-
-    #[test]
-    fn the_worst_source_is_first_and_only_verdicts_that_occur_have_a_column() {
-        let mut tally = Tally::new(10);
-        add(&mut tally, 1, 500, state::LAST_ACK, flag::FIN_RECEIVED, 100);
-        add(&mut tally, 2, 3, state::ESTABLISHED, flag::RESET_RECEIVED, 0);
-        add(&mut tally, 3, 40, state::ESTABLISHED, flag::RESET_RECEIVED, 0);
-        assert_eq!(
-            rendered(&tally, &[], 50),
-            "00:00:10 — 543 connections from 3 sources since 00:00:00
- SOURCE    CONNECTIONS  PROBE_RESET  SESSION  RATE/S  LAST SEEN
- 10.0.0.3           40           40        ·    4.00   01:00:00
- 10.0.0.2            3            3        ·    0.30   01:00:00
- 10.0.0.1          500            ·      500   50.00   01:00:00
-not observed on this kernel: half-open, refused (amqptrace doctor says why)
-"
-        );
-    }
-
-    #[test]
-    fn what_is_left_out_is_said() {
-        let mut tally = Tally::new(2);
-        for last in 1..=9 {
-            add(&mut tally, last, last.into(), state::ESTABLISHED, flag::RESET_RECEIVED, 0);
-        }
-        let lost = Loss { reason: Reason::RingFull, count: 7 };
-        let text = rendered(&tally, &[lost], 1);
-        assert!(text.contains("\n other              28 "), "{text}");
-        assert!(text.contains("… and 1 more source (--rows shows more)"), "{text}");
-        assert!(text.contains("not seen in detail: 7 (the ring was full"), "{text}");
-    }
-
-    #[test]
-    fn an_empty_table_says_so() {
-        assert!(
-            rendered(&Tally::new(1), &[], 50)
-                .contains("no connection to a watched port is open, or has ended or failed yet")
-        );
-    }
 }
