@@ -15,6 +15,7 @@
     reason = "a test fails by panicking, and its numbers are small"
 )]
 
+mod attribution;
 mod findings;
 mod haproxy;
 mod harness;

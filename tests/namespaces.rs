@@ -11,7 +11,7 @@ use crate::harness::{
     listener::start_frame,
     oracle::Counters,
     ports,
-    traffic::{LOGIN, at_once, connect, reset_probes, reset_probes_to},
+    traffic::{Client, LOGIN, at_once, connect, reset_probes, reset_probes_to},
     wait,
 };
 
@@ -142,34 +142,64 @@ fn loopback_inside_a_namespace() {
     assert!(found.connections().iter().all(|connection| connection.netns == broker.inode()));
 }
 
-/// A session that the broker closes first leaves a TIME_WAIT on its side. Its record comes when it begins, once.
+/// A broker and a source, each on a host of its own, and a tracer that has seen nothing yet.
+struct Closing {
+    broker: Host,
+    source: Host,
+    listener: Listener,
+    port: u16,
+    tracer: Tracer,
+    _network: Network,
+}
+
+impl Closing {
+    fn new() -> Self {
+        let network = Network::new();
+        let (broker, source) = (network.host(), network.host());
+        let port = ports::free();
+        let listener = listen(&broker, port, Manners::default());
+        Self { tracer: Tracer::start(&[port], &[]), broker, source, listener, port, _network: network }
+    }
+
+    /// Sessions that the broker closes first, with a FIN, and the source ends as told.
+    fn sessions(&self, times: usize, end: impl Fn(Client) -> SocketAddr) -> Vec<SocketAddr> {
+        let session = |_| {
+            let address = SocketAddr::new(self.broker.ip, self.port);
+            let mut client = self.source.enter(|| connect(self.source.ip, address));
+            client.shake_hands();
+            client.send(&LOGIN);
+            self.listener.wait_received(client.local, 68);
+            self.listener.close(client.local, Ending::Fin);
+            end(client)
+        };
+        (0..times).map(session).collect()
+    }
+
+    /// Stops the tracer, and gives the records, of which there is one for each that was made.
+    fn records(self, made: Vec<SocketAddr>) -> Vec<Connection> {
+        self.tracer.wait_for_connections(made.len());
+        let found = self.tracer.stop();
+        assert_same(found.peers(), made);
+        let records = found.connections();
+        for record in &records {
+            let judged = (record.verdict.as_str(), record.closed_by.as_str());
+            assert_eq!(judged, ("broker_closed", "broker"), "{record:?}");
+        }
+        records
+    }
+}
+
+/// A session that the broker closes first leaves a TIME_WAIT on its side. Its record comes when that begins, once.
 #[test]
 fn time_wait_is_the_end_of_a_session_that_the_broker_closed() {
     const EACH: usize = 5;
-    let network = Network::new();
-    let (broker, source) = (network.host(), network.host());
-    let port = ports::free();
-    let listener = listen(&broker, port, Manners::default());
-    let tracer = Tracer::start(&[port], &[]);
-    let session = |_| {
-        let mut client = source.enter(|| connect(source.ip, SocketAddr::new(broker.ip, port)));
-        client.shake_hands();
-        client.send(&LOGIN);
-        listener.wait_received(client.local, 68);
-        listener.close(client.local, Ending::Fin);
-        client.await_end()
-    };
-    let made: Vec<_> = (0..EACH).map(session).collect();
-    listener.wait_ended(EACH);
-    let waiting = || broker.enter(|| std::fs::read_to_string("/proc/thread-self/net/sockstat")).unwrap();
+    let closing = Closing::new();
+    let made = closing.sessions(EACH, Client::await_end);
     wait::until("the sockets to be in TIME_WAIT", || {
-        waiting().contains(&format!(" tw {EACH} ")).then_some(())
+        let sockets = closing.broker.enter(|| std::fs::read_to_string("/proc/thread-self/net/sockstat"));
+        sockets.unwrap().contains(&format!(" tw {EACH} ")).then_some(())
     });
-    let found = tracer.stop();
-    assert!(waiting().contains(&format!(" tw {EACH} ")), "they still are: {}", waiting());
-    assert_same(found.peers(), made);
-    for record in found.connections() {
-        assert_eq!((record.verdict.as_str(), record.closed_by.as_str()), ("broker_closed", "broker"));
+    for record in closing.records(made) {
         assert_eq!(record.reset_by, None, "{record:?}");
         assert_eq!(record.evidence.last_state, "FIN_WAIT2", "{record:?}");
         assert!(record.evidence.fin_received, "{record:?}");
@@ -180,28 +210,13 @@ fn time_wait_is_the_end_of_a_session_that_the_broker_closed() {
 /// has acknowledged it before, to a socket that is gone already. The broker closed first either way.
 #[test]
 fn a_reset_after_the_broker_closed_first() {
-    const EACH: usize = 20;
-    let network = Network::new();
-    let (broker, source) = (network.host(), network.host());
-    let port = ports::free();
-    let listener = listen(&broker, port, Manners::default());
-    let tracer = Tracer::start(&[port], &[]);
-    let session = |_| {
-        let mut client = source.enter(|| connect(source.ip, SocketAddr::new(broker.ip, port)));
-        client.shake_hands();
-        client.send(&LOGIN);
-        listener.wait_received(client.local, 68);
-        listener.close(client.local, Ending::Fin);
+    let closing = Closing::new();
+    let made = closing.sessions(20, |mut client| {
         client.await_eof();
         client.reset()
-    };
-    let made: Vec<_> = (0..EACH).map(session).collect();
-    tracer.wait_for_connections(EACH);
-    let found = tracer.stop();
-    assert_same(found.peers(), made);
+    });
     let mut in_time = 0;
-    for record in found.connections() {
-        assert_eq!((record.verdict.as_str(), record.closed_by.as_str()), ("broker_closed", "broker"));
+    for record in closing.records(made) {
         match (record.evidence.last_state.as_str(), record.reset_by.as_deref()) {
             ("FIN_WAIT1", Some("source")) => in_time += 1,
             ("FIN_WAIT2", None) => {}

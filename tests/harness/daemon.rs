@@ -51,6 +51,11 @@ impl Daemon {
         Self { name, child, guard, directory }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -25,6 +25,11 @@ impl HaProxy {
         Self(host.enter(|| Daemon::start("haproxy", command, directory, "")))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
     /// Stops it: from then on it checks no more.
     pub fn stop(mut self) {
         self.0.stop();

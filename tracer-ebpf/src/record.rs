@@ -51,6 +51,8 @@ pub mod state {
     pub const LISTEN: u8 = 10;
     /// Both sent FIN at once.
     pub const CLOSING: u8 = 11;
+    /// Those from which an established connection can end.
+    pub const LAST: [u8; 6] = [ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING];
 }
 
 /// One finished connection or failed attempt, in the machine's own byte order. Addresses are IPv6; IPv4 is written IPv4-mapped.

@@ -72,14 +72,7 @@ pub fn decode(bytes: &[u8]) -> Result<ConnectionRecord, DecodeError> {
 /// The states in which a record of this kind can end; `None` for a kind that is not known.
 const fn states_of(kind: u8) -> Option<&'static [u8]> {
     Some(match kind {
-        kind::CONNECTION => &[
-            state::ESTABLISHED,
-            state::FIN_WAIT1,
-            state::FIN_WAIT2,
-            state::CLOSE_WAIT,
-            state::LAST_ACK,
-            state::CLOSING,
-        ],
+        kind::CONNECTION => &state::LAST,
         kind::HALF_OPEN | kind::ACCEPT_QUEUE_FULL => &[state::SYN_RECV],
         kind::REFUSED => &[state::CLOSE],
         _ => return None,

@@ -197,14 +197,6 @@ mod tests {
 
     /// Finished connections in all combinations of what a verdict can depend on.
     fn every_record() -> impl Iterator<Item = ConnectionRecord> {
-        const STATES: [u8; 6] = [
-            state::ESTABLISHED,
-            state::FIN_WAIT1,
-            state::FIN_WAIT2,
-            state::CLOSE_WAIT,
-            state::LAST_ACK,
-            state::CLOSING,
-        ];
         const ERRORS: [u32; 7] = [
             0,
             errno::EPIPE,
@@ -217,7 +209,7 @@ mod tests {
         const BYTES: [u64; 6] = [0, 1, 7, 8, 9, 100_000];
         const CLOSED: u64 = 5_000_000_000;
         const ESTABLISHED: [u64; 3] = [0, CLOSED - 999_999_999, CLOSED - 1_000_000_000];
-        let number = STATES.len() * 8 * ERRORS.len() * BYTES.len() * BYTES.len() * 2 * ESTABLISHED.len();
+        let number = state::LAST.len() * 8 * ERRORS.len() * BYTES.len() * BYTES.len() * 2 * ESTABLISHED.len();
         (0..number).map(move |mut number| {
             let mut pick = |of: usize| {
                 let picked = number % of;
@@ -225,7 +217,7 @@ mod tests {
                 picked
             };
             ConnectionRecord {
-                last_state: STATES[pick(STATES.len())],
+                last_state: state::LAST[pick(state::LAST.len())],
                 flags: u16::try_from(pick(8)).unwrap_or(0),
                 error: ERRORS[pick(ERRORS.len())],
                 bytes_in: BYTES[pick(BYTES.len())],

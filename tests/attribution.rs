@@ -1,0 +1,78 @@
+//! Whose listener it is: a real server, in a network namespace and a control group of its own.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use crate::harness::{Listener, Manners, Network, Tracer, haproxy::HaProxy, ports, traffic::connect, wait};
+
+/// What a container's id looks like.
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A control group as docker makes one, below a parent of this test's own. Both go on drop.
+struct ControlGroup {
+    parent: PathBuf,
+    path: PathBuf,
+}
+
+impl ControlGroup {
+    fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let cgroup2 = |line: &str| {
+            let mut fields = line.split(' ').skip(1);
+            let at = fields.next()?;
+            (fields.next()? == "cgroup2").then(|| PathBuf::from(at))
+        };
+        let mount = mounts.lines().find_map(cgroup2).expect("cgroup2 is mounted");
+        let parent = mount.join(format!("amqptrace-test-{}", std::process::id()));
+        let path = parent.join(format!("docker-{ID}.scope"));
+        fs::create_dir_all(&path).unwrap();
+        Self { parent, path }
+    }
+
+    fn take(&self, pid: u32) {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        // The kernel lets it go when its last process is gone.
+        wait::until("the control group to be empty", || fs::remove_dir(&self.path).ok());
+        let _ = fs::remove_dir(&self.parent);
+    }
+}
+
+#[test]
+fn a_listener_in_a_container_is_named_with_it() {
+    let network = Network::new();
+    let (host, behind) = (network.host(), network.host());
+    let port = ports::free();
+    let _behind = behind.enter(|| Listener::on((Ipv4Addr::UNSPECIFIED, port), Manners::default()));
+    // Dropped after HAProxy, which must have left it by then.
+    let group = ControlGroup::new();
+    // It is HAProxy's own listener that is looked at, on 127.0.0.1 port 5672; without a server behind it, it would close
+    // at once.
+    let haproxy = HaProxy::start(&host, SocketAddr::new(behind.ip, port), &[]);
+    group.take(haproxy.pid());
+    let broker = SocketAddr::from((Ipv4Addr::LOCALHOST, 5672));
+    wait::until("HAProxy to listen", || host.enter(|| std::net::TcpStream::connect(broker).ok()).map(drop));
+    let tracer = Tracer::start(&[5672], &["--interval", "1s"]);
+    let client = host.enter(|| connect(Ipv4Addr::LOCALHOST.into(), broker));
+    let peer = client.local;
+    wait::until("the first look", || tracer.has_said(r#""type":"open""#).then_some(()));
+    client.reset();
+    tracer.wait_for_connections(1);
+    let found = tracer.stop();
+
+    // Other hosts' listeners on this port are other tests'.
+    let mine = |record: &&crate::harness::Connection| record.netns == host.inode();
+    let connections = found.connections();
+    let record = connections.iter().find(mine).unwrap_or_else(|| panic!("{connections:?}"));
+    assert_eq!(record.source.address(), peer);
+    let listener = record.listener.as_ref().unwrap_or_else(|| panic!("{record:?}"));
+    assert_eq!((listener.pid, listener.process.as_str()), (haproxy.pid(), "haproxy"));
+    assert_eq!(listener.container.as_deref(), Some(ID), "{record:?}");
+}
