@@ -59,7 +59,7 @@ fn doctor_has_a_line_for_each_thing_that_run_needs() {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert!(line(&text, "kernel").contains(release.trim()), "{text}");
     assert!(line(&text, "probes").contains("all attach"), "{text}");
-    for check in ["half-open", "refused", "accept queue full", "cgroup2", "tracefs"] {
+    for check in ["half-open", "refused", "accept queue full", "open connections", "cgroup2", "tracefs"] {
         line(&text, check);
     }
 }

@@ -3,6 +3,7 @@
 
 mod host;
 mod listeners;
+mod open;
 mod probes;
 
 use std::fmt;
@@ -73,6 +74,7 @@ pub fn checks(ports: &[u16], set: PortSet) -> Vec<Check> {
     checks.extend(probes::attach(set));
     checks.push(host::cgroup2());
     checks.push(host::tracefs());
+    checks.push(open::check(ports));
     checks.extend(listeners::check(ports));
     checks
 }

@@ -27,13 +27,13 @@ fn of_port(port: u16, found: &Listeners) -> Check {
     if !on_port.is_empty() {
         return Check::ok(NAME, on_port.join("; "));
     }
-    let mut unseen = String::new();
-    if found.unreadable + found.hidden > 0 {
-        unseen = format!(
-            ", as far as can be seen: {} network namespaces and those of {} processes cannot be looked into",
+    let unseen = match found.unreadable + found.hidden {
+        0 => String::new(),
+        _ => format!(
+            ", as far as can be seen (network namespaces not to be looked into: {}; processes: {})",
             found.unreadable, found.hidden
-        );
-    }
+        ),
+    };
     Check::degraded(
         NAME,
         format!("nobody listens on port {port}{unseen}"),
