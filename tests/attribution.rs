@@ -6,7 +6,13 @@ use std::{
     path::PathBuf,
 };
 
-use crate::harness::{Listener, Manners, Network, Tracer, haproxy::HaProxy, ports, traffic::connect, wait};
+use crate::harness::{
+    Listener, Manners, Network, Tracer,
+    haproxy::HaProxy,
+    ports,
+    traffic::{Client, connect},
+    wait,
+};
 
 /// What a container's id looks like.
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -45,34 +51,42 @@ impl Drop for ControlGroup {
     }
 }
 
+/// Two servers on the same address and port, each in a namespace of its own, one of them in a container.
 #[test]
-fn a_listener_in_a_container_is_named_with_it() {
+fn each_listener_is_named_with_its_process_and_container() {
     let network = Network::new();
-    let (host, behind) = (network.host(), network.host());
+    let behind = network.host();
     let port = ports::free();
     let _behind = behind.enter(|| Listener::on((Ipv4Addr::UNSPECIFIED, port), Manners::default()));
-    // Dropped after HAProxy, which must have left it by then.
+    // Dropped after the HAProxy in it, which must have left it by then.
     let group = ControlGroup::new();
     // It is HAProxy's own listener that is looked at, on 127.0.0.1 port 5672; without a server behind it, it would close
     // at once.
-    let haproxy = HaProxy::start(&host, SocketAddr::new(behind.ip, port), &[]);
-    group.take(haproxy.pid());
     let broker = SocketAddr::from((Ipv4Addr::LOCALHOST, 5672));
-    wait::until("HAProxy to listen", || host.enter(|| std::net::TcpStream::connect(broker).ok()).map(drop));
+    let hosts = [network.host(), network.host()];
+    let servers = hosts.each_ref().map(|host| HaProxy::start(host, SocketAddr::new(behind.ip, port), &[]));
+    group.take(servers[0].pid());
+    for host in &hosts {
+        wait::until("HAProxy to listen", || {
+            host.enter(|| std::net::TcpStream::connect(broker).ok()).map(drop)
+        });
+    }
     let tracer = Tracer::start(&[5672], &["--interval", "1s"]);
-    let client = host.enter(|| connect(Ipv4Addr::LOCALHOST.into(), broker));
-    let peer = client.local;
+    let clients = hosts.each_ref().map(|host| host.enter(|| connect(Ipv4Addr::LOCALHOST.into(), broker)));
     wait::until("the first look", || tracer.has_said(r#""type":"open""#).then_some(()));
-    client.reset();
-    tracer.wait_for_connections(1);
-    let found = tracer.stop();
+    let peers = clients.map(Client::reset);
+    tracer.wait_for_connections(peers.len());
+    let found = tracer.stop().connections();
 
-    // Other hosts' listeners on this port are other tests'.
-    let mine = |record: &&crate::harness::Connection| record.netns == host.inode();
-    let connections = found.connections();
-    let record = connections.iter().find(mine).unwrap_or_else(|| panic!("{connections:?}"));
-    assert_eq!(record.source.address(), peer);
-    let listener = record.listener.as_ref().unwrap_or_else(|| panic!("{record:?}"));
-    assert_eq!((listener.pid, listener.process.as_str()), (haproxy.pid(), "haproxy"));
-    assert_eq!(listener.container.as_deref(), Some(ID), "{record:?}");
+    for ((host, peer), (server, container)) in
+        hosts.iter().zip(peers).zip(servers.iter().zip([Some(ID), None]))
+    {
+        // Other hosts' listeners on this port are other tests'.
+        let record = found.iter().find(|record| record.netns == host.inode());
+        let record = record.unwrap_or_else(|| panic!("{found:?}"));
+        assert_eq!(record.source.address(), peer);
+        let listener = record.listener.as_ref().unwrap_or_else(|| panic!("{record:?}"));
+        assert_eq!((listener.pid, listener.process.as_str()), (server.pid(), "haproxy"), "{record:?}");
+        assert_eq!(listener.container.as_deref(), container, "{record:?}");
+    }
 }
