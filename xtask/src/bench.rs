@@ -67,18 +67,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut ratios = vec![Vec::new(); UNDER.len()];
     let mut bpf_ns = vec![Vec::new(); UNDER.len()];
     for round in 1..=args.rounds {
-        let mut alone = 0.0;
+        let mut of_round = Vec::new();
         for (place, under) in UNDER.iter().enumerate() {
             eprintln!("bench: round {round} of {}: under {}", args.rounds, under.name);
             let tracer = under.start.map(|start| Tracer::start(start, load.port())).transpose()?;
             let rate = f64::from(args.connections) / load.run()?.as_secs_f64();
             if let Some(tracer) = tracer {
                 lost += tracer.stop()?;
-            } else {
-                alone = rate;
             }
-            rates[place].push(rate);
-            ratios[place].push(rate / alone);
+            of_round.push(rate);
             // The statistics cost time themselves, so what the programs take is measured in a run of its own.
             if let Some(start) = under.start {
                 let statistics = bpf::Statistics::enable()?;
@@ -88,6 +85,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 lost += tracer.stop()?;
                 bpf_ns[place].push(spent / f64::from(args.connections));
             }
+        }
+        // The machine itself becomes faster and slower in the course of a round, so it is measured at both ends.
+        let again = f64::from(args.connections) / load.run()?.as_secs_f64();
+        of_round[0] = f64::midpoint(of_round[0], again);
+        for (place, rate) in of_round.iter().enumerate() {
+            rates[place].push(*rate);
+            ratios[place].push(rate / of_round[0]);
         }
     }
     let figures: Vec<Figure> = UNDER

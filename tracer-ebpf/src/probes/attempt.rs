@@ -44,12 +44,7 @@ fn check_request(ctx: &FEntryContext) -> Option<()> {
     if header.sequence() != request.request_next()? {
         return None;
     }
-    if header.is_reset() {
-        attempt(ctx, kind::HALF_OPEN, packet, &header, listener.netns());
-    } else if header.is_acknowledgement() && listener.accept_queue_is_full() {
-        without_room(ctx, packet, &header, listener.netns());
-    }
-    None
+    attempt(ctx, packet, &header, kind_at(listener, &header)?, listener.netns())
 }
 
 #[btf_tracepoint(function = "kfree_skb")]
@@ -64,23 +59,31 @@ fn dropped(ctx: &BtfTracePointContext) -> Option<()> {
     if is(reason, drop_without_listener()) {
         return refused(ctx, Packet::new(ctx.arg(0))?);
     }
-    if is(reason, drop_of_half_open()) {
-        let listener = watched_listener(ctx.arg(3))?;
-        let packet = Packet::new(ctx.arg(0))?;
-        let header = packet.tcp_header()?;
-        if header.is_reset() {
-            attempt(ctx, kind::HALF_OPEN, packet, &header, listener.netns());
-        }
-    } else if is(reason, drop_without_room()) || is(reason, drop_of_cookie()) {
-        let listener = watched_listener(ctx.arg(3))?;
-        let packet = Packet::new(ctx.arg(0))?;
-        let header = packet.tcp_header()?;
-        // A SYN cookie that is not valid is dropped for the same reason as a valid one that finds no room.
-        if header.is_acknowledgement() && listener.accept_queue_is_full() {
-            without_room(ctx, packet, &header, listener.netns());
-        }
+    let half_open = is(reason, drop_of_half_open());
+    // A SYN cookie that is not valid is dropped for the same reason as a valid one that finds no room.
+    if !half_open && !is(reason, drop_without_room()) && !is(reason, drop_of_cookie()) {
+        return None;
     }
-    None
+    let listener = watched_listener(ctx.arg(3))?;
+    let packet = Packet::new(ctx.arg(0))?;
+    let header = packet.tcp_header()?;
+    let kind = kind_at(listener, &header)?;
+    if half_open != (kind == kind::HALF_OPEN) {
+        return None;
+    }
+    attempt(ctx, packet, &header, kind, listener.netns())
+}
+
+/// What a packet makes of a handshake at a listener, if it makes anything of it.
+#[inline(always)]
+fn kind_at(listener: Socket, header: &TcpHeader) -> Option<u8> {
+    if header.is_reset() {
+        Some(kind::HALF_OPEN)
+    } else if header.is_acknowledgement() && listener.accept_queue_is_full() {
+        Some(kind::ACCEPT_QUEUE_FULL)
+    } else {
+        None
+    }
 }
 
 /// Whether this is the reason; 0 is none, and the verifier then leaves out what hangs on it.
@@ -93,10 +96,10 @@ fn is(reason: u32, wanted: u32) -> bool {
 #[inline(always)]
 pub fn refused(ctx: &impl EbpfContext, packet: Packet) -> Option<()> {
     let header = packet.tcp_header()?;
-    if watched(header.destination_port()) && header.is_first() {
-        attempt(ctx, kind::REFUSED, packet, &header, packet.netns());
+    if !watched(header.destination_port()) || !header.is_first() {
+        return None;
     }
-    None
+    attempt(ctx, packet, &header, kind::REFUSED, packet.netns())
 }
 
 #[inline(always)]
@@ -105,38 +108,25 @@ fn watched_listener(sk: *const c_void) -> Option<Socket> {
     (socket.state() == state::LISTEN && watched(socket.local_port())).then_some(socket)
 }
 
-/// A handshake that the source completed and the broker's full accept queue does not take: written once, however often
-/// it is tried.
+/// Writes an attempt. A handshake that finds the accept queue full is written once, however often it is tried.
 #[inline(always)]
-fn without_room(ctx: &impl EbpfContext, packet: Packet, header: &TcpHeader, netns: u32) -> Option<()> {
+fn attempt(ctx: &impl EbpfContext, packet: Packet, header: &TcpHeader, kind: u8, netns: u32) -> Option<()> {
     let addresses = packet.tcp_addresses()?;
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
     let key = Attempt {
         source: addresses.source,
         netns,
         source_port: header.source_port(),
         destination_port: header.destination_port(),
     };
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the value is read at once; another CPU may write a later time meanwhile, which is as good.
-    let known = unsafe { ATTEMPTS.get(key) }.copied().unwrap_or(0);
-    let first = known == 0 || now.wrapping_sub(known) > SAME_ATTEMPT_NS;
-    // A full LRU hash makes room; should it fail all the same, the attempt is written again and not lost.
-    let _: Result<(), i32> = ATTEMPTS.insert(key, now, 0);
-    if first {
-        attempt(ctx, kind::ACCEPT_QUEUE_FULL, packet, header, netns);
+    if kind == kind::ACCEPT_QUEUE_FULL && !is_first(key, now) {
+        return None;
     }
-    None
-}
-
-#[inline(always)]
-fn attempt(ctx: &impl EbpfContext, kind: u8, packet: Packet, header: &TcpHeader, netns: u32) -> Option<()> {
-    let addresses = packet.tcp_addresses()?;
     write(
         ctx,
         &ConnectionRecord {
-            // SAFETY: the helper has no preconditions.
-            closed_ns: unsafe { bpf_ktime_get_ns() },
+            closed_ns: now,
             established_ns: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -154,4 +144,14 @@ fn attempt(ctx: &impl EbpfContext, kind: u8, packet: Packet, header: &TcpHeader,
         },
     );
     None
+}
+
+/// Whether this handshake was not tried lately; it has been now.
+#[inline(always)]
+fn is_first(key: Attempt, now: u64) -> bool {
+    // SAFETY: the value is read at once; another CPU may write a later time meanwhile, which is as good.
+    let known = unsafe { ATTEMPTS.get(key) }.copied().unwrap_or(0);
+    // A full LRU hash makes room; should it fail all the same, the attempt is written again and not lost.
+    let _: Result<(), i32> = ATTEMPTS.insert(key, now, 0);
+    known == 0 || now.wrapping_sub(known) > SAME_ATTEMPT_NS
 }
