@@ -1,7 +1,7 @@
 //! The tracer under test, as a child process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     io::{BufRead as _, BufReader, Read},
     net::{IpAddr, SocketAddr},
@@ -176,8 +176,18 @@ impl Finished {
         self.records().into_iter().filter_map(of).collect()
     }
 
-    /// Its loss records.
+    /// Its loss records, without those of what this kernel does not let be observed at all.
     pub fn losses(&self) -> Vec<Loss> {
+        self.all_losses().into_iter().filter(|loss| !loss.reason.ends_with("_not_observed")).collect()
+    }
+
+    /// What it says that this kernel does not let be observed.
+    pub fn not_observed(&self) -> BTreeSet<String> {
+        let reasons = self.all_losses().into_iter().map(|loss| loss.reason);
+        reasons.filter(|reason| reason.ends_with("_not_observed")).collect()
+    }
+
+    fn all_losses(&self) -> Vec<Loss> {
         let of = |record| if let Record::Loss(loss) = record { Some(loss) } else { None };
         self.records().into_iter().filter_map(of).collect()
     }

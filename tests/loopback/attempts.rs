@@ -84,11 +84,13 @@ fn who_is_refused_is_named() {
     if !kernel_is(5, 17) {
         let found = tracer.stop();
         assert!(found.stderr.iter().any(|line| line.contains("not observed on this kernel: refused")));
-        assert!(found.stdout.is_empty(), "{:?}", found.stdout);
+        assert!(found.connections().is_empty(), "{:?}", found.stdout);
+        assert_eq!(found.not_observed(), ["refused_not_observed".to_owned()].into());
         return;
     }
     tracer.wait_for_connections(made.len());
     let found = tracer.stop();
+    assert_eq!(found.not_observed(), [].into());
     assert_same(found.peers(), made);
     for record in found.connections() {
         assert_eq!((record.verdict.as_str(), record.destination.port), ("refused", port));

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tracer_ebpf::Counter;
 
-use crate::kernel::Counters;
+use crate::kernel::{Attempts, Counters};
 
 /// Why something was not seen in detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +25,12 @@ pub enum Reason {
     OpenUnseen,
     /// Sources that found no room among those that findings are kept of.
     FindingsFull,
+    /// This kernel does not let half-open resets be observed.
+    HalfOpenNotObserved,
+    /// This kernel does not let refused connections be observed.
+    RefusedNotObserved,
+    /// This kernel does not let handshakes be observed that find the accept queue full.
+    AcceptQueueFullNotObserved,
 }
 
 /// Counts of what the daemon itself did not see or keep.
@@ -68,6 +74,15 @@ impl Loss {
             Reason::FindingsFull => {
                 "sources found no room among the 10,000 that findings are kept of; their sums are complete"
             }
+            Reason::HalfOpenNotObserved => {
+                "this kernel does not let half-open resets be observed: none is in any record, and how many there were is not known"
+            }
+            Reason::RefusedNotObserved => {
+                "this kernel does not let refused connections be observed: none is in any record, and how many there were is not known"
+            }
+            Reason::AcceptQueueFullNotObserved => {
+                "this kernel does not let full accept queues be observed: none is in any record, and how many there were is not known"
+            }
             Reason::Undecodable => "kernel records that this version cannot read; in no source's count",
         }
     }
@@ -90,6 +105,18 @@ pub fn losses(window: &Counters, unseen: Unseen) -> Vec<Loss> {
     .filter(|(_, count)| *count > 0)
     .map(|(reason, count)| Loss { reason, count })
     .collect()
+}
+
+/// What this kernel does not let be observed, in each window anew: a reader may have missed the first.
+pub fn not_observed(attempts: &Attempts) -> impl Iterator<Item = Loss> {
+    [
+        (Reason::HalfOpenNotObserved, &attempts.half_open),
+        (Reason::RefusedNotObserved, &attempts.refused),
+        (Reason::AcceptQueueFullNotObserved, &attempts.accept_queue_full),
+    ]
+    .into_iter()
+    .filter(|(_, way)| way.is_err())
+    .map(|(reason, _)| Loss { reason, count: 1 })
 }
 
 #[cfg(test)]
@@ -117,6 +144,21 @@ mod tests {
                 (Reason::Undecodable, 2),
                 (Reason::OpenUnseen, 1),
                 (Reason::FindingsFull, 4)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_observed_is_a_loss_of_its_own() {
+        let way = || Err("not on this kernel".to_owned());
+        let attempts = Attempts { half_open: way(), refused: way(), accept_queue_full: way() };
+        let reasons: Vec<_> = not_observed(&attempts).map(|loss| (loss.reason, loss.count)).collect();
+        assert_eq!(
+            reasons,
+            [
+                (Reason::HalfOpenNotObserved, 1),
+                (Reason::RefusedNotObserved, 1),
+                (Reason::AcceptQueueFullNotObserved, 1)
             ]
         );
     }

@@ -12,7 +12,7 @@ use crate::{
     finding::{Finding, Findings, Observed, State},
     kernel::{Attempts, Clock, Counters, Kernel},
     look::Look,
-    loss::{Loss, Unseen, losses},
+    loss::{Loss, Unseen, losses, not_observed},
     names::Names,
     pattern::{Patterns, Period},
     record::Connection,
@@ -166,7 +166,8 @@ impl Pipeline {
         }
         let untracked = self.findings.untracked();
         let unseen = Unseen { open: self.look.unseen, findings: untracked - self.untracked };
-        let lost = losses(&counters.since(&self.counters), unseen);
+        let mut lost = losses(&counters.since(&self.counters), unseen);
+        lost.extend(not_observed(self.kernel.attempts()));
         self.counters = counters;
         self.untracked = untracked;
         self.window_start = now;
