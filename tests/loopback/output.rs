@@ -73,7 +73,8 @@ fn events_choose_the_records() {
     let [connections, sources, loss, both] = [connections, sources, loss, both].map(Tracer::stop);
     assert_eq!((connections.connections().len(), connections.records().len()), (30, 30));
     assert_eq!((sources.sums_by_source()[&Some(loopback(1, 1))], sources.connections().len()), (30, 0));
-    assert!(loss.records().is_empty());
+    assert!(loss.losses().is_empty(), "{:?}", loss.losses());
+    assert_eq!(loss.records().len(), loss.not_observed().len(), "one window, and nothing but losses");
     assert_eq!((both.connections().len(), both.sources().len()), (30, 1));
 }
 
