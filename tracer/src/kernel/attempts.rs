@@ -3,12 +3,12 @@
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, ProgramError},
+    programs::{BtfTracePoint, FEntry},
 };
-use btf_rs::Type;
+use btf_rs::{EnumMember, Type};
 use tracer_ebpf::name;
 
-use super::load::refusal;
+use super::load::{probe, refusal};
 
 /// By what an attempt is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,18 +80,23 @@ impl DropReasons {
         };
         // The reason for the reset came together with resets that belong to no socket.
         let refused_by_reset = arguments(types, name::SEND_RESET).is_some_and(|count| count >= 3);
-        let reason = |wanted: bool, name| if wanted { drop_reason(types, name).unwrap_or(0) } else { 0 };
+        // Looking a type up by its name goes through all of them, so it is done once.
+        let reasons = if has_reason { drop_reasons(types) } else { None };
+        let number = |name: &str| {
+            let named = |member: &&EnumMember| types.resolve_name(*member).is_ok_and(|found| found == name);
+            reasons.as_ref().and_then(|all| all.members.iter().find(named)).map_or(0, EnumMember::val)
+        };
+        let no_socket = number("SKB_DROP_REASON_NO_SOCKET");
+        let with_socket = |number: u32| if has_socket { number } else { 0 };
         Self {
-            without_listener: reason(has_reason && !refused_by_reset, NO_SOCKET),
-            half_open: reason(has_socket, "SKB_DROP_REASON_NOT_SPECIFIED"),
-            without_room: reason(has_socket, "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW"),
-            cookie: reason(has_socket, NO_SOCKET),
+            without_listener: if refused_by_reset { 0 } else { no_socket },
+            half_open: with_socket(number("SKB_DROP_REASON_NOT_SPECIFIED")),
+            without_room: with_socket(number("SKB_DROP_REASON_TCP_LISTEN_OVERFLOW")),
+            cookie: with_socket(no_socket),
             refused_by_reset,
         }
     }
 }
-
-const NO_SOCKET: &str = "SKB_DROP_REASON_NO_SOCKET";
 
 /// Loads and attaches what this kernel takes; none of it is needed for connections, so nothing here is an error.
 pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, reasons: DropReasons) -> Attempts {
@@ -121,23 +126,15 @@ pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, reasons: DropReasons) -> Attemp
 }
 
 fn attach_check_request(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
-    let program: &mut FEntry = program(ebpf, name::CHECK_REQUEST)?;
+    let program: &mut FEntry = probe(ebpf, name::CHECK_REQUEST).map_err(|error| error.to_string())?;
     program.load(name::CHECK_REQUEST, btf).map_err(|error| refusal(&error))?;
     program.attach().map(|_| ()).map_err(|error| refusal(&error))
 }
 
 fn attach_packet_dropped(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
-    let program: &mut BtfTracePoint = program(ebpf, name::PACKET_DROPPED)?;
+    let program: &mut BtfTracePoint = probe(ebpf, name::PACKET_DROPPED).map_err(|error| error.to_string())?;
     program.load(name::PACKET_DROPPED, btf).map_err(|error| refusal(&error))?;
     program.attach().map(|_| ()).map_err(|error| refusal(&error))
-}
-
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-{
-    let found = ebpf.program_mut(name).ok_or_else(|| format!("the BPF object has no {name}"))?;
-    found.try_into().map_err(|error: ProgramError| error.to_string())
 }
 
 /// How many arguments a tracepoint has.
@@ -152,12 +149,7 @@ fn arguments(types: &btf_rs::Btf, tracepoint: &str) -> Option<usize> {
     })
 }
 
-fn drop_reason(types: &btf_rs::Btf, reason: &str) -> Option<u32> {
+fn drop_reasons(types: &btf_rs::Btf) -> Option<btf_rs::Enum> {
     let found = types.resolve_types_by_name("skb_drop_reason").ok()?;
-    found.into_iter().find_map(|found| {
-        let Type::Enum(reasons) = found else { return None };
-        let named =
-            |member: &&btf_rs::EnumMember| types.resolve_name(*member).is_ok_and(|name| name == reason);
-        reasons.members.iter().find(named).map(btf_rs::EnumMember::val)
-    })
+    found.into_iter().find_map(|found| if let Type::Enum(reasons) = found { Some(reasons) } else { None })
 }

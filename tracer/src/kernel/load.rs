@@ -5,7 +5,7 @@ use std::{fmt, io};
 use aya::{
     Btf, BtfError, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapError},
-    programs::{BtfTracePoint, ProgramError, ProgramFd},
+    programs::{BtfTracePoint, Program, ProgramError, ProgramFd},
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
@@ -169,7 +169,9 @@ fn load_with(options: &Options, facts: &Facts, btf: &Btf, state: StateStore) -> 
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(maps_refusal(&error)))?;
     for (program, tracepoint) in programs() {
-        probe(&mut ebpf, program)?.load(tracepoint, btf).map_err(|error| load_refused(program, &error))?;
+        probe::<BtfTracePoint>(&mut ebpf, program)?
+            .load(tracepoint, btf)
+            .map_err(|error| load_refused(program, &error))?;
     }
     Ok(ebpf)
 }
@@ -187,9 +189,11 @@ pub(super) fn attach(loaded: &mut Loaded) -> Result<Attached, LoadError> {
     let Loaded { ebpf, btf, reasons, .. } = loaded;
     let attempts = attempts::attach(ebpf, btf, *reasons);
     for (program, tracepoint) in programs() {
-        probe(ebpf, program)?.attach().map_err(|error| LoadError::Attach(tracepoint, refusal(&error)))?;
+        probe::<BtfTracePoint>(ebpf, program)?
+            .attach()
+            .map_err(|error| LoadError::Attach(tracepoint, refusal(&error)))?;
     }
-    let set_state = probe(ebpf, name::SET_STATE)?.fd();
+    let set_state = probe::<BtfTracePoint>(ebpf, name::SET_STATE)?.fd();
     let set_state = set_state.map_err(|error| LoadError::Attach(name::SET_STATE, refusal(&error)))?;
     Ok(Attached { set_state: set_state.try_clone()?, attempts })
 }
@@ -203,7 +207,11 @@ pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(found).map_err(|error| LoadError::Map(map, error))
 }
 
-fn probe<'a>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut BtfTracePoint, LoadError> {
+/// One program of the object, which must be of this kind.
+pub(super) fn probe<'a, P>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     ebpf.program_mut(program)
         .ok_or(LoadError::Object(program))?
         .try_into()
