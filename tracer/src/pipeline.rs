@@ -166,37 +166,51 @@ impl Pipeline {
         }
         let untracked = self.findings.untracked();
         let unseen = Unseen { open: self.look.unseen, findings: untracked - self.untracked };
-        let mut lost = losses(&counters.since(&self.counters), unseen);
-        lost.extend(not_observed(self.kernel.attempts()));
+        let counted = counters.since(&self.counters);
         self.counters = counters;
         self.untracked = untracked;
         self.window_start = now;
-        if let Some(total) = &mut self.total {
-            total.merge(&window);
-            self.periods.extend(periods);
-            self.periods.retain(|source, _| total.get(*source).is_some());
-            let text = table::render(&table::Content {
-                total,
-                window: &window,
-                window_length: now.duration_since(span.start).unsigned_abs(),
-                since: self.since,
-                now,
-                open: &self.look.open,
-                listeners: &self.look.listeners.listeners,
-                periods: &self.periods,
-                findings: &self.findings.open().chain(closed(&said)).collect::<Vec<_>>(),
-                losses: &losses(&counters, Unseen { open: self.look.unseen, findings: untracked }),
-                not_observed: &self.kernel.attempts().not_observed(),
-                name: &|source| self.origin.name(source),
-                rows: self.settings.rows,
-                zone: &self.zone,
-            });
-            self.lines.extend(text.as_bytes());
-            self.lines.push(b'\n');
+        if self.total.is_some() {
+            self.write_table(span, &window, periods, &said);
         } else {
+            let lost: Vec<Loss> =
+                losses(&counted, unseen).into_iter().chain(not_observed(self.kernel.attempts())).collect();
             self.encode_window(span, &window, &periods, &said, &lost)?;
         }
         self.flush()
+    }
+
+    /// The table is of everything since the start, with the window's rates.
+    fn write_table(
+        &mut self,
+        span: Window,
+        window: &Tally,
+        periods: HashMap<IpAddr, Period>,
+        said: &[Finding],
+    ) {
+        let Some(total) = &mut self.total else { return };
+        total.merge(window);
+        self.periods.extend(periods);
+        self.periods.retain(|source, _| total.get(*source).is_some());
+        let unseen = Unseen { open: self.look.unseen, findings: self.untracked };
+        let text = table::render(&table::Content {
+            total,
+            window,
+            window_length: span.end.duration_since(span.start).unsigned_abs(),
+            since: self.since,
+            now: span.end,
+            open: &self.look.open,
+            listeners: &self.look.listeners.listeners,
+            periods: &self.periods,
+            findings: &self.findings.open().chain(closed(said)).collect::<Vec<_>>(),
+            losses: &losses(&self.counters, unseen),
+            not_observed: &self.kernel.attempts().not_observed(),
+            name: &|source| self.origin.name(source),
+            rows: self.settings.rows,
+            zone: &self.zone,
+        });
+        self.lines.extend(text.as_bytes());
+        self.lines.push(b'\n');
     }
 
     /// What each source does wrong: those of the window, and those that only hold something open.
